@@ -1,0 +1,1 @@
+"""ZeroMQ bridge between a generator process and whoever plays, learns or watches."""

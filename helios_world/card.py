@@ -1,0 +1,62 @@
+"""The world card: all that a window, an env or a remote client must know about a world. No weights, no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from helios_world.errors import PackError, check_name
+
+
+@dataclass(frozen=True)
+class WorldCard:
+    """What a world is, seen from outside.
+
+    Attributes:
+        name: of the world pack.
+        height, width: of a frame, in pixels.
+        fps: frames per second of world time.
+        frames_per_chunk: frames that one step makes.
+        buttons: what can be held, in the order of the model's action vector.
+        bindings: key name (as pygame.key.name gives it) to button.
+        scenes: places a session can start in; the first is the default.
+    """
+
+    name: str
+    height: int
+    width: int
+    fps: float
+    frames_per_chunk: int
+    buttons: tuple[str, ...]
+    scenes: tuple[str, ...]
+    bindings: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def chunk_seconds(self) -> float:
+        """World time that one chunk lasts."""
+        return self.frames_per_chunk / self.fps
+
+    @property
+    def frame_shape(self) -> tuple[int, int, int]:
+        """(height, width, 3)."""
+        return (self.height, self.width, 3)
+
+    def check_scene(self, scene: str | None) -> str:
+        """`scene`, or the default scene for None; UserError for an unknown one."""
+        return self.scenes[0] if scene is None else check_name("scene", scene, self.scenes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As JSON or msgpack can carry it."""
+        values = asdict(self)
+        return {**values, "buttons": list(self.buttons), "scenes": list(self.scenes), "bindings": dict(self.bindings)}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> WorldCard:
+        """The card in `values`; other keys are ignored. PackError if one is missing."""
+        names = [f.name for f in fields(cls)]
+        missing = [name for name in names if name not in values]
+        if missing:
+            raise PackError(f"world card lacks {', '.join(missing)}")
+        picked = {name: values[name] for name in names}
+        return cls(**{**picked, "buttons": tuple(picked["buttons"]), "scenes": tuple(picked["scenes"])})

@@ -1,0 +1,1 @@
+"""The Helios network: transformer, memory and autoencoder. Knows nothing of sampling or training."""

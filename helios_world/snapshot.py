@@ -1,0 +1,51 @@
+"""A world as bytes, and back: one safetensors blob, on disk, on the wire and in memory alike."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+
+from helios_world.errors import UserError
+from helios_world.world import WorldModel, WorldState
+
+FORMAT = "helios-world-snapshot-1"
+SUFFIX = ".world"
+
+
+def dump_snapshot(model: WorldModel, state: WorldState) -> bytes:
+    """`state` as bytes that only the same world reads back."""
+    from safetensors.numpy import save
+
+    header = {"format": FORMAT, "world": model.card.name, "scene": state.scene, "seed": state.seed, "chunk": state.chunk}
+    arrays = {name: np.ascontiguousarray(array) for name, array in model.to_arrays(state).items()}
+    return save(arrays, metadata={"helios": json.dumps(header)})
+
+
+def load_snapshot(model: WorldModel, data: bytes) -> WorldState:
+    """The state in `data`. UserError if it is damaged or of another world."""
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    try:
+        arrays = load(bytes(data))
+        size = int.from_bytes(data[:8], "little")
+        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["helios"])
+        kind, world = header["format"], header["world"]
+        scene, seed, chunk = str(header["scene"]), int(header["seed"]), int(header["chunk"])
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise UserError(f"snapshot is damaged or not one of ours ({type(error).__name__}: {error})") from None
+    if kind != FORMAT:
+        raise UserError(f"snapshot has format {kind!r}: this version reads {FORMAT!r}")
+    if world != model.card.name:
+        raise UserError(f"snapshot is of world {world!r}: this one is {model.card.name!r}")
+    return model.from_arrays(arrays, scene=model.card.check_scene(scene), seed=seed, chunk=chunk)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Writes all of `data` or nothing: a crash leaves the old file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_bytes(data)
+    scratch.replace(path)

@@ -1,0 +1,106 @@
+"""A world is a value and a step is a function: `WorldState`, and the `WorldModel` contract every generator fulfils."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from helios_world.card import WorldCard
+from helios_world.errors import UserError
+
+Frames = np.ndarray  # uint8 (..., frames, height, width, 3), RGB
+
+
+@dataclass(frozen=True, slots=True)
+class WorldState:
+    """All there is to a world between two steps. Never changed in place.
+
+    Attributes:
+        history: clean latents of the recent past, oldest first, (channels, frames, height, width); zeros where there was none.
+        anchor: first latent frame of the session, (channels, 1, height, width).
+        scene: name of the scene.
+        seed: of all noise in this world.
+        chunk: index of the next chunk. Noise is a function of (seed, chunk, denoise step) alone.
+    """
+
+    history: Any
+    anchor: Any
+    scene: str
+    seed: int
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Real material that a session starts from; nothing means a stored start of the scene, picked by the seed.
+
+    Attributes:
+        image: (height, width, 3) uint8; the world starts as if it had stood still there.
+        video: (frames, height, width, 3) uint8; the world goes on after its last frame.
+        actions: (frames, buttons), the action of row t being the one that led to frame t. Needs `video`.
+    """
+
+    image: np.ndarray | None = None
+    video: np.ndarray | None = None
+    actions: np.ndarray | None = None
+
+    def check(self, card: WorldCard) -> Start:
+        """Itself, or UserError naming the array that does not fit `card`."""
+        if self.image is not None and self.video is not None:
+            raise UserError("give an image or a video to start from, not both")
+        if self.image is not None:
+            _check_frames("image", self.image, (), card)
+        if self.video is not None:
+            _check_frames("video", self.video, ("frames",), card)
+            if len(self.video) < card.frames_per_chunk:
+                raise UserError(f"video has {len(self.video)} frames: at least {card.frames_per_chunk} (one chunk) are needed")
+        if self.actions is not None:
+            if self.video is None:
+                raise UserError("actions to start from need the video that they led to")
+            wanted = (len(self.video), len(card.buttons))
+            if np.shape(self.actions) != wanted:
+                raise UserError(f"actions have shape {np.shape(self.actions)}: must be {wanted} (frames of the video, buttons)")
+        return self
+
+
+class WorldModel(Protocol):
+    """What turns one state and one action into frames and the next state. Holds weights, never a session.
+
+    Same state and same actions give the same frames, bit for bit for one device, number format and batch size.
+    """
+
+    card: WorldCard
+
+    def reset(self, scene: str, *, seed: int = 0, start: Start = Start()) -> tuple[WorldState, Frames]:
+        """A new world and the chunk that it starts from: frames (frames_per_chunk, height, width, 3)."""
+
+    def step(
+        self, states: Sequence[WorldState], actions: np.ndarray, contexts: Sequence[Any] | None = None
+    ) -> tuple[list[WorldState], Frames]:
+        """One chunk for each state.
+
+        Args:
+            actions: float32 (states, frames_per_chunk, buttons).
+            contexts: what `prepare` gave for these states, to save its time now.
+        Returns:
+            the next states and uint8 frames (states, frames_per_chunk, height, width, 3).
+        """
+
+    def prepare(self, state: WorldState) -> Any:
+        """The part of the next step that needs no action, worked out ahead. Changes no result beyond rounding."""
+
+    def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
+        """`history` and `anchor` as numpy arrays, lossless."""
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], *, scene: str, seed: int, chunk: int) -> WorldState:
+        """The inverse of `to_arrays`. UserError if the shapes are not this world's."""
+
+
+def _check_frames(name: str, frames: np.ndarray, leading: tuple[str, ...], card: WorldCard) -> None:
+    shape, dtype = np.shape(frames), getattr(frames, "dtype", None)
+    if len(shape) != len(leading) + 3 or shape[-3:] != card.frame_shape or dtype != np.uint8:
+        wanted = ", ".join((*leading, *map(str, card.frame_shape)))
+        raise UserError(f"{name} is {dtype} of shape {shape}: must be uint8 ({wanted})")

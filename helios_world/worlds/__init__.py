@@ -1,0 +1,1 @@
+"""World packs that ship with the package, one folder each."""
