@@ -1,12 +1,12 @@
 """Every error this package raises on purpose.
 
-    HeliosWorldError
-      UserError (also a ValueError)   what was given is not allowed; programs exit with 2
-        PackError                     a world pack is missing, damaged or of another format
-        MissingExtra                  an optional dependency is not installed
-      ProtocolError                   bytes that are not a message of this protocol
-      ServerError                     the server answered a request with an error; has a stable `code`
-      ConnectionLost                  the server cannot be reached or stopped answering
+HeliosWorldError
+  UserError (also a ValueError)   what was given is not allowed; programs exit with 2
+    PackError                     a world pack is missing, damaged or of another format
+    MissingExtra                  an optional dependency is not installed
+  ProtocolError                   bytes that are not a message of this protocol
+  ServerError                     the server answered a request with an error; has a stable `code`
+  ConnectionLost                  the server cannot be reached or stopped answering
 """
 
 from __future__ import annotations

@@ -18,7 +18,13 @@ def dump_snapshot(model: WorldModel, state: WorldState) -> bytes:
     """`state` as bytes that only the same world reads back."""
     from safetensors.numpy import save
 
-    header = {"format": FORMAT, "world": model.card.name, "scene": state.scene, "seed": state.seed, "chunk": state.chunk}
+    header = {
+        "format": FORMAT,
+        "world": model.card.name,
+        "scene": state.scene,
+        "seed": state.seed,
+        "chunk": state.chunk,
+    }
     arrays = {name: np.ascontiguousarray(array) for name, array in model.to_arrays(state).items()}
     return save(arrays, metadata={"helios": json.dumps(header)})
 

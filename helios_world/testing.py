@@ -37,7 +37,9 @@ class FakeWorldModel:
     def reset(self, scene: str, *, seed: int = 0, start: Start = Start()) -> tuple[WorldState, Frames]:
         self.card.check_scene(scene)
         heading = float(np.random.default_rng((seed, 0)).integers(self.card.width))
-        state = WorldState(np.full((1, 1, 1, 1), heading, np.float32), np.zeros((1, 1, 1, 1), np.float32), scene, seed, 1)
+        state = WorldState(
+            np.full((1, 1, 1, 1), heading, np.float32), np.zeros((1, 1, 1, 1), np.float32), scene, seed, 1
+        )
         if start.image is not None:
             return state, np.repeat(start.image[None], self.card.frames_per_chunk, 0)
         if start.video is not None:
@@ -93,7 +95,9 @@ def assert_world_model_contract(model: WorldModel, *, tolerance: float = 0.0) ->
     b, _ = model.reset(card.scenes[0], seed=2)
     again, same = model.reset(card.scenes[0], seed=1)
     shape = (card.frames_per_chunk, *card.frame_shape)
-    assert first.shape == shape and first.dtype == np.uint8, f"reset must give uint8 {shape}, gave {first.dtype} {first.shape}"
+    assert first.shape == shape and first.dtype == np.uint8, (
+        f"reset must give uint8 {shape}, gave {first.dtype} {first.shape}"
+    )
     assert np.array_equal(first, same), "the same seed must start the same world"
     assert a.chunk == 1, "the first chunk to be generated is chunk 1"
     rows = np.zeros((2, card.frames_per_chunk, len(card.buttons)), np.float32)

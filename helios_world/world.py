@@ -56,13 +56,17 @@ class Start:
         if self.video is not None:
             _check_frames("video", self.video, ("frames",), card)
             if len(self.video) < card.frames_per_chunk:
-                raise UserError(f"video has {len(self.video)} frames: at least {card.frames_per_chunk} (one chunk) are needed")
+                raise UserError(
+                    f"video has {len(self.video)} frames: at least {card.frames_per_chunk} (one chunk) are needed"
+                )
         if self.actions is not None:
             if self.video is None:
                 raise UserError("actions to start from need the video that they led to")
             wanted = (len(self.video), len(card.buttons))
             if np.shape(self.actions) != wanted:
-                raise UserError(f"actions have shape {np.shape(self.actions)}: must be {wanted} (frames of the video, buttons)")
+                raise UserError(
+                    f"actions have shape {np.shape(self.actions)}: must be {wanted} (frames of the video, buttons)"
+                )
         return self
 
 
