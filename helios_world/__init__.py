@@ -1,6 +1,7 @@
 """Helios World: playable, learnable, streamable worlds made by an autoregressive video generator.
 
 Importing this package is light: no torch, no pygame. `open_session` loads what it needs when called.
+It registers the env, so that `gym.make("helios_world:HeliosWorld-v0")` works whatever was imported first.
 """
 
 from pathlib import Path as _Path
@@ -17,6 +18,8 @@ if _TYPE_CHECKING:
 _root = _Path(__file__).resolve().parent.parent
 if (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_file():
     __path__.append(str(_root))
+
+import helios_world.envs  # noqa: E402, F401 - registers the env; found through the lines above
 
 _EXPORTS = {
     "Action": "action",
