@@ -16,7 +16,8 @@ if _TYPE_CHECKING:
 
 # A checkout keeps three subpackages beside this folder; a wheel has them inside.
 _root = _Path(__file__).resolve().parent.parent
-if (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_file():
+_in_checkout = (_root / "pyproject.toml").is_file() and (_root / "envs" / "__init__.py").is_file()
+if _in_checkout:
     __path__.append(str(_root))
 
 import helios_world.envs  # noqa: E402, F401 - registers the env; found through the lines above
@@ -48,6 +49,10 @@ __all__ = [
 
 
 def __getattr__(name: str):
+    if name == "__version__" and _in_checkout:  # which may not be installed, or since an older version
+        import tomllib
+
+        return tomllib.loads((_root / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
     if name == "__version__":
         from importlib.metadata import version
 
