@@ -1,0 +1,71 @@
+"""Snapshots: bytes that only the same world reads back."""
+
+import numpy as np
+import pytest
+
+from helios_world import UserError, WorldEngine
+from helios_world.card import WorldCard
+from helios_world.snapshot import dump_snapshot, load_snapshot, write_bytes
+from helios_world.testing import FAKE_CARD, FakeWorldModel
+
+MODEL = FakeWorldModel()
+
+
+def state_after(steps):
+    session, _ = WorldEngine(MODEL).open("hall", seed=7)
+    for _ in range(steps):
+        session.step()
+    return session.state
+
+
+def test_a_state_survives_the_round_trip():
+    state = state_after(3)
+    back = load_snapshot(MODEL, dump_snapshot(MODEL, state))
+    assert (back.scene, back.seed, back.chunk) == ("hall", 7, 4)
+    assert np.array_equal(back.history, state.history) and np.array_equal(back.anchor, state.anchor)
+
+
+def test_the_same_state_gives_the_same_bytes():
+    assert dump_snapshot(MODEL, state_after(2)) == dump_snapshot(MODEL, state_after(2))
+
+
+def test_a_snapshot_of_another_world_is_refused():
+    other = FakeWorldModel(WorldCard.from_dict({**FAKE_CARD.to_dict(), "name": "moon"}))
+    with pytest.raises(UserError, match="snapshot is of world 'fake': this one is 'moon'"):
+        load_snapshot(other, dump_snapshot(MODEL, state_after(0)))
+
+
+def test_every_truncation_is_refused():
+    data = dump_snapshot(MODEL, state_after(1))
+    for size in range(0, len(data), 7):
+        with pytest.raises(UserError, match="damaged"):
+            load_snapshot(MODEL, data[:size])
+
+
+@pytest.mark.parametrize("change", [(b"snapshot-1", b"snapshot-9"), (b'"chunk', b'"chump'), (b"hall", b"hell")])
+def test_a_changed_header_is_refused(change):
+    data = dump_snapshot(MODEL, state_after(1))
+    # The header is JSON inside JSON, so its quotes are escaped.
+    old, new = (part.replace(b'"', b'\\"') for part in change)
+    assert old in data
+    with pytest.raises(UserError):
+        load_snapshot(MODEL, data.replace(old, new))
+
+
+def test_garbage_is_refused():
+    rng = np.random.default_rng(0)
+    for size in (0, 1, 8, 100, 5000):
+        with pytest.raises(UserError):
+            load_snapshot(MODEL, rng.bytes(size))
+
+
+def test_write_bytes_replaces_all_or_nothing(tmp_path):
+    path = tmp_path / "saves" / "quick.world"
+    write_bytes(path, b"first")
+    (tmp_path / "saves" / "quick.world.part").mkdir()  # stands in the way of the scratch file
+    with pytest.raises(OSError, match=r"quick\.world\.part"):
+        write_bytes(path, b"second")
+    assert path.read_bytes() == b"first"
+    (tmp_path / "saves" / "quick.world.part").rmdir()
+    write_bytes(path, b"second")
+    assert [p.name for p in path.parent.iterdir()] == ["quick.world"] and path.read_bytes() == b"second"
