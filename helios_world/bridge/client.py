@@ -1,0 +1,181 @@
+"""`RemoteSession`: a world on a server with the verbs of `engine.Session`. Needs no torch."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+
+import zmq
+
+from helios_world.action import NOOP, Action
+from helios_world.bridge import protocol
+from helios_world.card import WorldCard
+from helios_world.engine import Chunk
+from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError
+from helios_world.world import Start
+
+NAME = "helios-world-python"
+_ATTEMPTS = 4  # times that a request is sent within the timeout
+
+
+class RemoteSession:
+    """One live world on a server; synchronous, lock-step. One thread at a time may use it.
+
+    A request that is not answered is sent again over a new connection under the same number, so that it is never done
+    twice. Frames are exact with the server's codec "raw", close with "jpeg".
+
+    Args:
+        address: of a running `helios-world serve`, such as "tcp://127.0.0.1:5557".
+        timeout: seconds until a request that nobody answers raises ConnectionLost.
+    Raises:
+        UserError: malformed address; a request that the world refuses, such as an unknown scene or button.
+        ServerError: the server is full, speaks another version, failed, or no longer has this world.
+        ConnectionLost: nothing answers within the timeout.
+    """
+
+    def __init__(self, address: str, *, timeout: float = 10.0, ticket: str = ""):
+        if not timeout > 0:
+            raise UserError(f"timeout is {timeout}: must be above 0 seconds")
+        self._address, self._timeout = address, timeout
+        self._ticket, self._request = ticket, 0
+        self._socket: zmq.Socket | None = open_socket(address)
+        try:
+            self._hello(time.monotonic() + timeout)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def card(self) -> WorldCard:
+        """What the world is; see `WorldCard`."""
+        return self._card
+
+    def reset(self, scene: str | None = None, *, seed: int = 0, start: Start = Start()) -> Chunk:
+        """Starts a new world in this session."""
+        if not 0 <= seed < 1 << 63:
+            raise UserError(f"seed is {seed}: must be from 0 to 2^63-1")
+        scene = self.card.check_scene(scene)
+        arrays, payload = protocol.pack_start(start.check(self.card))
+        return self._chunk(protocol.Reset(self._number(), scene, seed, arrays, payload))
+
+    def step(self, action: Action = NOOP) -> Chunk:
+        """One chunk under `action`, held for all its frames."""
+        return self._chunk(protocol.Step(self._number(), action.buttons))
+
+    def snapshot(self) -> bytes:
+        """This world as bytes, which a session of the same world restores, here or elsewhere."""
+        return self._ask(protocol.Snapshot(self._number())).payload
+
+    def restore(self, snapshot: bytes) -> None:
+        """Goes back, or over, to the world in `snapshot`."""
+        if len(snapshot) > protocol.MAX_PAYLOAD:
+            raise UserError(f"snapshot has {len(snapshot)} bytes: at most {protocol.MAX_PAYLOAD}")
+        self._ask(protocol.Restore(self._number(), bytes(snapshot)))
+
+    def fork(self) -> RemoteSession:
+        """A twin over a connection of its own: the same world from here on, as long as it gets the same actions."""
+        twin = self._ask(protocol.Fork(self._number())).session
+        return RemoteSession(self._address, timeout=self._timeout, ticket=twin)
+
+    def close(self) -> None:
+        """Ends the session on the server. No other call may follow but `close`."""
+        if self._socket is not None:
+            close_socket(self._socket)
+            self._socket = None
+
+    def _number(self) -> int:
+        self._request += 1
+        return self._request
+
+    def _chunk(self, request: protocol.Reset | protocol.Step) -> Chunk:
+        frames = self._ask(request)
+        return Chunk(frames.index, protocol.unpack_frames(frames), frames.seconds)
+
+    def _ask(self, request: protocol.Message) -> protocol.Frames | protocol.Done:
+        """The reply to `request`, sending it up to _ATTEMPTS times."""
+        if self._socket is None:
+            raise ConnectionLost("this session was closed")
+        deadline = time.monotonic() + self._timeout
+        parts = protocol.encode(request)
+        self._send(parts)
+        for attempt in range(1, _ATTEMPTS + 1):
+            until = deadline if attempt == _ATTEMPTS else time.monotonic() + self._timeout / _ATTEMPTS
+            reply = self._reply(request.request, until)
+            if reply is not None:
+                return reply
+            if attempt < _ATTEMPTS:
+                self._reconnect(deadline)
+                self._send(parts)
+        raise ConnectionLost(f"no answer from {self._address} within {self._timeout:g} s")
+
+    def _reply(self, number: int, until: float) -> protocol.Frames | protocol.Done | None:
+        while (message := self._receive(until)) is not None:
+            if isinstance(message, protocol.Error) and message.request in (0, number):
+                raise error_of(message)
+            if isinstance(message, protocol.Frames | protocol.Done) and message.request == number:
+                return message
+        return None
+
+    def _hello(self, deadline: float) -> None:
+        self._send(protocol.encode(protocol.Hello(protocol.VERSION, NAME, self._ticket)))
+        while (message := self._receive(deadline)) is not None:
+            if isinstance(message, protocol.Error):
+                raise error_of(message)
+            if isinstance(message, protocol.Welcome):
+                lost = self._ticket and message.session != self._ticket
+                self._card, self._ticket = message.card, message.session
+                if lost:
+                    raise ServerError(
+                        "unknown_session", f"{self._address} no longer has this world: reset or restore a snapshot"
+                    )
+                return
+        raise ConnectionLost(f"no answer from {self._address} within {self._timeout:g} s")
+
+    def _reconnect(self, deadline: float) -> None:
+        self._socket.close(0)
+        self._socket = open_socket(self._address)
+        self._hello(deadline)
+
+    def _send(self, parts: list[bytes]) -> None:
+        self._socket.send_multipart(parts)
+
+    def _receive(self, until: float) -> protocol.Message | None:
+        """The next message, or None at `until`."""
+        left = max(0.0, until - time.monotonic())
+        if not self._socket.poll(int(left * 1000)):
+            return None
+        try:
+            return protocol.decode(self._socket.recv_multipart())
+        except ProtocolError as error:
+            raise ServerError("bad_message", f"{self._address} sent what is no message: {error}") from None
+
+
+def open_socket(address: str) -> zmq.Socket:
+    """A DEALER that connects to `address`, at once or when a server is there. UserError for a malformed address."""
+    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket.linger = 0
+    socket.reconnect_ivl = 50
+    socket.maxmsgsize = protocol.MAX_MESSAGE
+    socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 1500
+    try:
+        socket.connect(address)
+    except zmq.ZMQError as error:
+        socket.close()
+        raise UserError(
+            f"cannot connect to {address!r} ({error}): give an address such as tcp://127.0.0.1:5557"
+        ) from None
+    return socket
+
+
+def close_socket(socket: zmq.Socket) -> None:
+    """Says goodbye if that can be done without waiting, and lets go of the connection."""
+    with contextlib.suppress(zmq.Again):  # the server will find out by itself
+        socket.send_multipart(protocol.encode(protocol.Close()), zmq.DONTWAIT)
+    socket.close(200)
+
+
+def error_of(error: protocol.Error) -> UserError | ServerError:
+    """What to raise for an Error message."""
+    if error.code == "bad_request":
+        return UserError(error.message)
+    return ServerError(error.code, error.message)

@@ -1,0 +1,445 @@
+"""The messages between a generator process and its clients, as bytes and back. No socket, no clock.
+
+A message is two parts: a msgpack map with str keys (`t` names the message) and a raw payload, which may be empty.
+Keys that this version does not know are ignored, so that a later one may add some.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from helios_world.card import WorldCard
+from helios_world.errors import ProtocolError
+from helios_world.world import Frames as FrameArray
+from helios_world.world import Start
+
+VERSION = 1
+CODECS = ("raw", "jpeg")
+MAX_HEADER = 1 << 16  # bytes
+MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
+MAX_MESSAGE = MAX_PAYLOAD  # what sockets accept in one part
+JPEG_QUALITY = 90
+_MAX_COUNT = (1 << 63) - 1
+_START_DTYPES = {"image": "uint8", "video": "uint8", "actions": "float32"}
+_START_RANKS = {"image": 3, "video": 4, "actions": 2}
+
+
+# Client to server. `request` rises by one per request of a session; a repeated one is answered again, not done again.
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """First message of a connection. `session`: ticket of a session to take up again, or "" for a new one."""
+
+    version: int
+    client: str
+    session: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Reset:
+    """Start a new world; answered by Frames with index 0. `arrays` and `payload` come from `pack_start`."""
+
+    request: int
+    scene: str | None
+    seed: int
+    arrays: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Lock-step: one chunk under these buttons; answered by Frames."""
+
+    request: int
+    buttons: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Act:
+    """Real time: what is held from now on. `wanted`: index of the chunk to make now, 0 for none.
+
+    `seq` rises with every Act; `sent_at` is the client's clock in seconds and comes back as it was.
+    """
+
+    seq: int
+    sent_at: float
+    buttons: frozenset[str]
+    wanted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """Answered by Done with the world as opaque bytes."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restore:
+    """Go over to the world in `payload`; answered by Done."""
+
+    request: int
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """A twin of the world; answered by Done with the ticket that a Hello of another connection takes it up with."""
+
+    request: int
+
+
+@dataclass(frozen=True, slots=True)
+class Ping:
+    sent_at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """The session is over; not answered."""
+
+
+# Server to client.
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """Answers Hello. `chunk`: index of the next chunk, 0 for a session that has no world yet."""
+
+    version: int
+    card: WorldCard
+    session: str
+    codec: str
+    chunk: int
+
+
+@dataclass(frozen=True, slots=True)
+class Frames:
+    """One chunk. Real-time chunks have request 0 and may be dropped; replies never are.
+
+    Attributes:
+        seq, sent_at: of the newest Act that this chunk includes.
+        shape: (frames, height, width, 3).
+        lengths: bytes of each JPEG in the payload; empty for codec "raw".
+        seconds: wall time that making the chunk took.
+        made_at: the server's monotonic clock when it was made, in seconds.
+    """
+
+    request: int
+    index: int
+    seq: int
+    sent_at: float
+    shape: tuple[int, ...]
+    codec: str
+    lengths: tuple[int, ...]
+    seconds: float
+    made_at: float
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """Answers Snapshot (payload), Restore and Fork (session). `chunk`: index of the next chunk."""
+
+    request: int
+    chunk: int
+    session: str = ""
+    payload: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Error:
+    """`code`: bad_message, bad_request, busy, engine, no_world, unknown_session or version. Request 0: not a reply."""
+
+    request: int
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pong:
+    """Answers Ping; sent unasked (`sent_at` 0) to find out whether a silent client is still connected."""
+
+    sent_at: float
+
+
+Message = Hello | Reset | Step | Act | Snapshot | Restore | Fork | Ping | Close | Welcome | Frames | Done | Error | Pong
+
+
+def encode(message: Message) -> list[bytes]:
+    """`message` as two parts: header and payload."""
+    header: dict[str, Any] = {"t": _NAMES[type(message)]}
+    payload = b""
+    for f in fields(message):
+        value = getattr(message, f.name)
+        if f.name == "payload":
+            payload = value
+        else:
+            header[f.name] = _plain(value)
+    return [msgpack.packb(header, use_bin_type=True), payload]
+
+
+def decode(parts: Sequence[bytes]) -> Message:
+    """The message in `parts`. ProtocolError for anything that `encode` could not have made."""
+    if len(parts) != 2:
+        raise ProtocolError(f"message has {len(parts)} parts: must have 2")
+    if len(parts[0]) > MAX_HEADER or len(parts[1]) > MAX_PAYLOAD:
+        raise ProtocolError(f"message of {len(parts[0])} + {len(parts[1])} bytes: at most {MAX_HEADER} + {MAX_PAYLOAD}")
+    header = _unpack(bytes(parts[0]))
+    if not isinstance(header, dict):
+        raise ProtocolError("header is not a map")
+    kind = header.get("t")
+    if not isinstance(kind, str) or kind not in _KINDS:
+        raise ProtocolError("unknown message type")
+    cls, checks = _KINDS[kind]
+    values: dict[str, Any] = {}
+    for name, check in checks.items():
+        if name not in header:
+            raise ProtocolError(f"{kind} lacks {name}")
+        values[name] = check(f"{kind}.{name}", header[name])
+    if "payload" in cls.__dataclass_fields__:
+        values["payload"] = bytes(parts[1])
+    elif len(parts[1]):
+        raise ProtocolError(f"{kind} carries no payload, got {len(parts[1])} bytes")
+    message = cls(**values)
+    if isinstance(message, Frames):
+        _check_frames(message)
+    elif isinstance(message, Reset):
+        _check_start(message)
+    return message
+
+
+def pack_start(start: Start) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], bytes]:
+    """`Reset.arrays` and `Reset.payload` for the material in `start`, each array checked for its number format.
+
+    Raises:
+        ProtocolError: more material than one message may hold.
+    """
+    arrays, blobs = [], []
+    for name, dtype in _START_DTYPES.items():
+        value = getattr(start, name)
+        if value is not None:
+            array = np.ascontiguousarray(value, dtype)
+            arrays.append((name, array.shape))
+            blobs.append(array.tobytes())
+    payload = b"".join(blobs)
+    if len(payload) > MAX_PAYLOAD:
+        raise ProtocolError(f"start material has {len(payload)} bytes: at most {MAX_PAYLOAD}")
+    return tuple(arrays), payload
+
+
+def unpack_start(message: Reset) -> Start:
+    """The material of a decoded `message`."""
+    found, offset = {}, 0
+    for name, shape in message.arrays:
+        dtype = np.dtype(_START_DTYPES[name])
+        array = np.frombuffer(message.payload, dtype, math.prod(shape), offset).reshape(shape)
+        offset += array.nbytes
+        found[name] = array
+    return Start(**found)
+
+
+def pack_frames(frames: FrameArray, codec: str) -> tuple[tuple[int, ...], bytes]:
+    """`Frames.lengths` and `Frames.payload` of uint8 (frames, height, width, 3)."""
+    frames = np.ascontiguousarray(frames)
+    if codec == "raw":
+        return (), frames.tobytes()
+    from simplejpeg import encode_jpeg
+
+    blobs = [encode_jpeg(frame, JPEG_QUALITY, "RGB", "444", fastdct=True) for frame in frames]
+    return tuple(map(len, blobs)), b"".join(blobs)
+
+
+def unpack_frames(message: Frames) -> FrameArray:
+    """The frames of a decoded `message`, uint8 (frames, height, width, 3). ProtocolError for a damaged JPEG."""
+    if message.codec == "raw":
+        return np.frombuffer(message.payload, np.uint8).reshape(message.shape).copy()
+    from simplejpeg import decode_jpeg, decode_jpeg_header
+
+    frames, offset = np.empty(message.shape, np.uint8), 0
+    for frame, length in zip(frames, message.lengths, strict=True):
+        blob = message.payload[offset : offset + length]
+        offset += length
+        try:
+            if decode_jpeg_header(blob)[:2] != frame.shape[:2]:  # before decoding: the header alone decides the memory
+                raise ProtocolError(f"JPEG has another size than {frame.shape[:2]}")
+            frame[:] = decode_jpeg(blob, "RGB")
+        except ValueError as error:
+            raise ProtocolError(f"JPEG cannot be read: {error}") from None
+    return frames
+
+
+def _unpack(data: bytes) -> Any:
+    limits = {"max_str_len": 4096, "max_bin_len": 0, "max_array_len": 1024, "max_map_len": 256, "max_ext_len": 0}
+    try:
+        return msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True, ext_hook=_refuse_ext, **limits)
+    except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
+        raise ProtocolError(f"header is not msgpack within limits ({type(error).__name__})") from None
+
+
+def _refuse_ext(code: int, data: bytes) -> Any:
+    raise ValueError(f"extension type {code}")
+
+
+def _plain(value: Any) -> Any:
+    """`value` as msgpack carries it; sets in sorted order, so that equal messages are equal bytes."""
+    if isinstance(value, frozenset):
+        return sorted(value)
+    return value.to_dict() if isinstance(value, WorldCard) else value
+
+
+Check = Callable[[str, Any], Any]
+
+
+def _count(name: str, value: Any) -> int:
+    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
+        raise ProtocolError(f"{name} must be an integer from 0 to 2^63-1")
+    return value
+
+
+def _number(name: str, value: Any) -> float:
+    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e15:
+        raise ProtocolError(f"{name} must be a finite number")
+    return float(value)
+
+
+def _seconds(name: str, value: Any) -> float:
+    if _number(name, value) < 0:
+        raise ProtocolError(f"{name} must not be negative")
+    return float(value)
+
+
+def _text(longest: int) -> Check:
+    def check(name: str, value: Any) -> str:
+        if type(value) is not str or len(value) > longest:
+            raise ProtocolError(f"{name} must be text of at most {longest} characters")
+        return value
+
+    return check
+
+
+def _scene(name: str, value: Any) -> str | None:
+    return None if value is None else _text(256)(name, value)
+
+
+def _codec(name: str, value: Any) -> str:
+    if value not in CODECS:
+        raise ProtocolError(f"{name} must be one of {', '.join(CODECS)}")
+    return value
+
+
+def _list(name: str, value: Any, longest: int, check: Check) -> tuple[Any, ...]:
+    if type(value) is not list or len(value) > longest:
+        raise ProtocolError(f"{name} must be a list of at most {longest}")
+    return tuple(check(name, item) for item in value)
+
+
+def _buttons(name: str, value: Any) -> frozenset[str]:
+    return frozenset(_list(name, value, 64, _text(64)))
+
+
+def _sizes(name: str, value: Any) -> tuple[int, ...]:
+    return _list(name, value, 1024, _count)
+
+
+def _arrays(name: str, value: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    def array(name: str, item: Any) -> tuple[str, tuple[int, ...]]:
+        if type(item) is not list or len(item) != 2 or item[0] not in tuple(_START_DTYPES):
+            raise ProtocolError(f"{name} must hold pairs of {', '.join(_START_DTYPES)} and a shape")
+        return item[0], _sizes(name, item[1])
+
+    return _list(name, value, len(_START_DTYPES), array)
+
+
+def _card(name: str, value: Any) -> WorldCard:
+    if type(value) is not dict:
+        raise ProtocolError(f"{name} must be a map")
+    text, found = _text(256), {}
+    for key, check in _CARD.items():
+        if key not in value:
+            raise ProtocolError(f"{name} lacks {key}")
+        found[key] = check(f"{name}.{key}", value[key])
+    bindings = value.get("bindings")
+    if type(bindings) is not dict:
+        raise ProtocolError(f"{name}.bindings must be a map")
+    pairs = {text(name, key): text(name, button) for key, button in bindings.items()}
+    if not found["scenes"] or min(found["height"], found["width"], found["fps"], found["frames_per_chunk"]) <= 0:
+        raise ProtocolError(f"{name} must have a scene and sizes above 0")
+    return WorldCard(**found, bindings=pairs)
+
+
+def _check_frames(message: Frames) -> None:
+    if len(message.shape) != 4 or message.shape[3] != 3 or 0 in message.shape:
+        raise ProtocolError(f"frames have shape {message.shape}: must be (frames, height, width, 3)")
+    if math.prod(message.shape) > MAX_PAYLOAD:
+        raise ProtocolError(f"frames of shape {message.shape} take more than {MAX_PAYLOAD} bytes")
+    size, lengths = len(message.payload), message.lengths
+    if message.codec == "raw" and (lengths or size != math.prod(message.shape)):
+        raise ProtocolError(f"raw frames of shape {message.shape} came in {size} bytes")
+    if message.codec == "jpeg" and (len(lengths) != message.shape[0] or sum(lengths) != size):
+        raise ProtocolError("the lengths of the JPEGs do not make up the payload")
+
+
+def _check_start(message: Reset) -> None:
+    names = [name for name, _ in message.arrays]
+    if names != [name for name in _START_DTYPES if name in names]:
+        raise ProtocolError(f"start arrays {names}: each at most once, in the order {', '.join(_START_DTYPES)}")
+    size = 0
+    for name, shape in message.arrays:
+        if len(shape) != _START_RANKS[name]:
+            raise ProtocolError(f"start {name} has {len(shape)} axes: must have {_START_RANKS[name]}")
+        size += math.prod(shape) * np.dtype(_START_DTYPES[name]).itemsize
+    if size != len(message.payload):
+        raise ProtocolError(f"start arrays take {size} bytes, payload has {len(message.payload)}")
+
+
+_CARD: dict[str, Check] = {
+    "name": _text(256),
+    "height": _count,
+    "width": _count,
+    "fps": _number,
+    "frames_per_chunk": _count,
+    "buttons": lambda name, value: _list(name, value, 64, _text(64)),
+    "scenes": lambda name, value: _list(name, value, 256, _text(256)),
+}
+_REQUEST: dict[str, Check] = {"request": _count}
+_KINDS: dict[str, tuple[type, dict[str, Check]]] = {
+    "hello": (Hello, {"version": _count, "client": _text(256), "session": _text(64)}),
+    "reset": (Reset, {**_REQUEST, "scene": _scene, "seed": _count, "arrays": _arrays}),
+    "step": (Step, {**_REQUEST, "buttons": _buttons}),
+    "act": (Act, {"seq": _count, "sent_at": _number, "buttons": _buttons, "wanted": _count}),
+    "snapshot": (Snapshot, _REQUEST),
+    "restore": (Restore, _REQUEST),
+    "fork": (Fork, _REQUEST),
+    "ping": (Ping, {"sent_at": _number}),
+    "close": (Close, {}),
+    "welcome": (
+        Welcome,
+        {"version": _count, "card": _card, "session": _text(64), "codec": _codec, "chunk": _count},
+    ),
+    "frames": (
+        Frames,
+        {
+            **_REQUEST,
+            "index": _count,
+            "seq": _count,
+            "sent_at": _number,
+            "shape": _sizes,
+            "codec": _codec,
+            "lengths": _sizes,
+            "seconds": _seconds,
+            "made_at": _number,
+        },
+    ),
+    "done": (Done, {**_REQUEST, "chunk": _count, "session": _text(64)}),
+    "error": (Error, {**_REQUEST, "code": _text(64), "message": _text(2048)}),
+    "pong": (Pong, {"sent_at": _number}),
+}
+_NAMES = {cls: name for name, (cls, _) in _KINDS.items()}

@@ -1,0 +1,453 @@
+"""`WorldServer`: many clients' worlds behind one ROUTER socket. One thread owns socket, sessions and engine.
+
+The loop blocks once, drains what came, makes one batch of chunks, sends it, and works ahead while nobody asks.
+Real-time frames are dropped for a client that does not take them; replies wait for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import zmq
+
+from helios_world.action import Action, ActionLatch, check_buttons
+from helios_world.bridge import protocol
+from helios_world.engine import Chunk, Session, WorldEngine
+from helios_world.errors import ProtocolError, UserError, check_name
+from helios_world.snapshot import load_snapshot
+
+_log = logging.getLogger(__name__)
+
+LEASE = 30.0  # seconds that a session outlives the last word from its client
+_LOOPBACK = re.compile(r"(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):(\d+|\*)|ipc://.+|inproc://.+)")
+_DRAIN = 1000  # messages taken before the next batch, so that a flood stops no world
+_BACKLOG = 64  # replies that may wait for one client before it is given up
+_HIGH_WATER = (
+    16  # messages that the socket itself holds for one client, before frames are dropped and replies kept here
+)
+
+
+@dataclass(slots=True, eq=False)
+class _Seat:
+    """What the server holds for one client: found by `ticket`, and by `peer` while that is connected."""
+
+    ticket: str
+    peer: bytes | None
+    heard: float
+    session: Session | None = None
+    real_time: bool = False
+    latch: ActionLatch = field(default_factory=ActionLatch)
+    seq: int = 0  # of the newest Act
+    sent_at: float = 0.0  # of that Act
+    wanted: int = 0  # real time: the chunk asked for
+    step: tuple[int, Action] | None = None  # lock-step: the request to be answered
+    answered: int = 0  # highest request done
+    reply: list[bytes] = field(default_factory=list)  # to that one
+    newest: list[bytes] = field(default_factory=list)  # the last real-time frames
+    newest_index: int = 0
+
+    @property
+    def next_chunk(self) -> int:
+        return 0 if self.session is None else self.session.state.chunk
+
+    def take_due(self) -> Action | None:
+        """The action of the chunk to make now; None: nothing to make."""
+        if self.step is not None:
+            return self.step[1]
+        return self.latch.take() if self.wanted else None
+
+
+class WorldServer:
+    """Serves the worlds of `engine`.
+
+    Args:
+        address: "tcp://127.0.0.1:PORT" (port 0 or * picks a free one) or "ipc://PATH". Only loopback.
+        codec: "raw" or "jpeg" (quality 90, 4:4:4).
+        max_sessions: clients beyond it are told `busy`, unless a session without a client can make room.
+        clock: monotonic, in seconds.
+    Raises:
+        UserError: the address is not loopback, malformed or in use; an unknown codec.
+    """
+
+    def __init__(
+        self,
+        engine: WorldEngine,
+        address: str = "tcp://127.0.0.1:0",
+        *,
+        codec: str = "raw",
+        max_sessions: int = 8,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        if max_sessions < 1:
+            raise UserError(f"max_sessions is {max_sessions}: must be at least 1")
+        self._codec = check_name("codec", codec, protocol.CODECS)
+        self._engine, self._max_sessions, self._clock = engine, max_sessions, clock
+        self._seats: dict[str, _Seat] = {}
+        self._by_peer: dict[bytes, _Seat] = {}
+        self._backlog: dict[bytes, deque[list[bytes]]] = {}
+        self._ahead: deque[_Seat] = deque()  # stepped, and not yet worked ahead for
+        self._swept = clock()
+        self._busy = f"all {max_sessions} sessions of this server are taken"
+        self._context = zmq.Context()
+        self._socket = _bind(self._context, address)
+        self.address: str = self._socket.last_endpoint.decode().rstrip("\0")
+
+    def serve(self, stop: Callable[[], bool]) -> None:
+        """Serves until `stop()`, which is asked at least ten times a second."""
+        while not stop():
+            self.turn(0.1)
+
+    def turn(self, wait: float) -> None:
+        """One round of the loop; blocks for at most `wait` seconds when there is nothing to do."""
+        if self._ahead:
+            wait = 0.0
+        elif self._backlog:
+            wait = min(wait, 0.005)
+        if self._socket.poll(int(wait * 1000)):
+            self._drain()
+        self._make()
+        for peer in list(self._backlog):
+            self._flush(peer)
+        if self._ahead and not self._socket.poll(0):
+            self._work_ahead(self._ahead.popleft())
+        if self._clock() - self._swept > LEASE / 10:
+            self._sweep()
+
+    def close(self) -> None:
+        """Frees the port and forgets all sessions."""
+        self._socket.close(0)
+        self._context.term()
+        self._seats.clear()
+
+    def _drain(self) -> None:
+        for _ in range(_DRAIN):
+            try:
+                peer, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+            except zmq.Again:
+                return
+            try:
+                message = protocol.decode(parts)
+            except ProtocolError as error:
+                self._send(peer, protocol.Error(0, "bad_message", str(error)))
+                continue
+            self._receive(peer, message)
+
+    def _receive(self, peer: bytes, message: protocol.Message) -> None:
+        if isinstance(message, protocol.Hello):
+            self._welcome(peer, message)
+            return
+        seat = self._by_peer.get(peer)
+        if seat is None:
+            if not isinstance(message, protocol.Close | protocol.Act | protocol.Ping):
+                text = "say hello first: this connection has no session"
+                self._send(peer, protocol.Error(getattr(message, "request", 0), "unknown_session", text))
+            return
+        seat.heard = self._clock()
+        match message:
+            case protocol.Act():
+                self._act(seat, message)
+            case protocol.Ping():
+                self._send(peer, protocol.Pong(message.sent_at), drop=True)
+            case protocol.Close():
+                self._end(seat)
+            case (
+                protocol.Reset() | protocol.Step() | protocol.Snapshot() | protocol.Restore() | protocol.Fork()
+            ) as request:
+                self._request(seat, request)
+            case _:
+                self._send(peer, protocol.Error(0, "bad_message", "only a server sends this message"))
+
+    def _welcome(self, peer: bytes, hello: protocol.Hello) -> None:
+        if hello.version != protocol.VERSION:
+            text = f"client speaks version {hello.version}: this server speaks {protocol.VERSION}"
+            self._send(peer, protocol.Error(0, "version", text))
+            return
+        known = self._by_peer.get(peer)
+        seat = self._seats.get(hello.session) or known
+        if known is not None and known is not seat:  # one connection, one session
+            self._leave(known)
+        if seat is None:
+            if not self._has_room():
+                self._send(peer, protocol.Error(0, "busy", self._busy))
+                return
+            seat = self._new_seat(None)
+        if seat.peer is not None and seat.peer != peer:
+            self._leave(seat)
+        if seat.peer is None:
+            # What was held or asked for belonged to a connection that is gone.
+            seat.latch, seat.wanted, seat.seq = ActionLatch(), 0, 0
+        seat.peer, seat.heard = peer, self._clock()
+        self._by_peer[peer] = seat
+        card = self._engine.card
+        self._send(peer, protocol.Welcome(protocol.VERSION, card, seat.ticket, self._codec, seat.next_chunk))
+
+    def _act(self, seat: _Seat, act: protocol.Act) -> None:
+        if act.seq <= seat.seq:
+            return
+        try:
+            held = check_buttons(act.buttons, self._engine.card.buttons)
+        except UserError as error:
+            self._send(seat.peer, protocol.Error(0, "bad_request", str(error)), drop=True)
+            return
+        seat.real_time = True
+        seat.latch.put(Action(held))
+        seat.seq, seat.sent_at = act.seq, act.sent_at
+        if not act.wanted:
+            return
+        if seat.session is None:
+            self._send(seat.peer, protocol.Error(0, "no_world", "nothing was started: send reset first"), drop=True)
+        elif act.wanted >= seat.next_chunk:
+            seat.wanted = seat.next_chunk
+        elif seat.newest and not seat.wanted:  # asked again: those frames were dropped, or cross this asking
+            self._send_parts(seat.peer, seat.newest, drop=True)
+
+    def _request(self, seat: _Seat, message: protocol.Message) -> None:
+        if seat.step is not None and message.request != seat.step[0]:
+            self._make()  # requests of one client are done in the order they came
+        if seat.step is not None:
+            return
+        if message.request <= seat.answered:
+            if message.request == seat.answered:
+                self._send_parts(seat.peer, seat.reply)
+            return
+        if seat.session is None and not isinstance(message, protocol.Reset | protocol.Restore):
+            self._fail(seat, message.request, "no_world", "nothing was started: send reset first")
+            return
+        try:
+            if isinstance(message, protocol.Step):
+                held = check_buttons(message.buttons, self._engine.card.buttons)
+                seat.step = (message.request, Action(held))
+            else:
+                self._reply(seat, self._do(seat, message))
+        except UserError as error:
+            self._fail(seat, message.request, "bad_request", str(error))
+        except Exception as error:
+            _log.exception("%s failed", type(message).__name__)
+            self._fail(seat, message.request, "engine", f"{type(error).__name__}: {error}")
+
+    def _do(self, seat: _Seat, message: protocol.Message) -> protocol.Message:
+        """The reply to a request other than Step."""
+        if isinstance(message, protocol.Reset):
+            start = protocol.unpack_start(message)
+            if seat.session is None:
+                seat.session, chunk = self._engine.open(message.scene, seed=message.seed, start=start)
+            else:
+                chunk = seat.session.reset(message.scene, seed=message.seed, start=start)
+            self._new_world(seat)
+            return self._frames(seat, message.request, chunk)
+        if isinstance(message, protocol.Restore):
+            if seat.session is None:
+                seat.session = Session(self._engine, load_snapshot(self._engine.model, message.payload))
+            else:
+                seat.session.restore(message.payload)
+            self._new_world(seat)
+            return protocol.Done(message.request, seat.next_chunk)
+        if isinstance(message, protocol.Snapshot):
+            return protocol.Done(message.request, seat.next_chunk, payload=seat.session.snapshot())
+        if len(self._seats) >= self._max_sessions and not self._make_room():
+            return protocol.Error(
+                message.request, "busy", f"all {self._max_sessions} sessions of this server are taken"
+            )
+        twin = self._new_seat(seat.session.fork())
+        return protocol.Done(message.request, seat.next_chunk, session=twin.ticket)
+
+    def _new_world(self, seat: _Seat) -> None:
+        seat.wanted, seat.newest = 0, []
+        self._plan_ahead(seat)
+
+    def _make(self) -> None:
+        """One chunk for every session that asks for one, in one batch; on failure each alone, to find whose it is."""
+        due = [(seat, action) for seat in self._seats.values() if (action := seat.take_due()) is not None]
+        if not due:
+            return
+        try:
+            chunks: list[Chunk | Exception] = list(self._engine.step([s.session for s, _ in due], [a for _, a in due]))
+        except Exception as error:
+            chunks = [error] if len(due) == 1 else [self._step_alone(seat.session, action) for seat, action in due]
+        for (seat, _), chunk in zip(due, chunks, strict=True):
+            self._deliver(seat, chunk)
+
+    def _step_alone(self, session: Session, action: Action) -> Chunk | Exception:
+        try:
+            return session.step(action)
+        except Exception as error:
+            return error
+
+    def _deliver(self, seat: _Seat, chunk: Chunk | Exception) -> None:
+        request = seat.step[0] if seat.step is not None else 0
+        if seat.step is not None:
+            seat.step = None
+        else:
+            seat.wanted = 0
+        if isinstance(chunk, Exception):
+            _log.error("a world step failed", exc_info=chunk)
+            seat.session.context = None  # the work done ahead may be what failed
+            self._fail(seat, request, "engine", f"{type(chunk).__name__}: {chunk}")
+            return
+        frames = self._frames(seat, request, chunk)
+        if request:
+            self._reply(seat, frames)
+        else:
+            seat.newest = protocol.encode(frames)
+            self._send_parts(seat.peer, seat.newest, drop=True)
+        self._plan_ahead(seat)
+
+    def _frames(self, seat: _Seat, request: int, chunk: Chunk) -> protocol.Frames:
+        made_at = self._clock()
+        lengths, payload = protocol.pack_frames(chunk.frames, self._codec)
+        shape = chunk.frames.shape
+        return protocol.Frames(
+            request,
+            chunk.index,
+            seat.seq,
+            seat.sent_at,
+            shape,
+            self._codec,
+            lengths,
+            chunk.seconds,
+            made_at,
+            payload,
+        )
+
+    def _plan_ahead(self, seat: _Seat) -> None:
+        if seat not in self._ahead:
+            self._ahead.append(seat)
+
+    def _work_ahead(self, seat: _Seat) -> None:
+        if self._seats.get(seat.ticket) is not seat or seat.session is None:
+            return
+        try:
+            self._engine.prepare([seat.session])
+        except Exception as error:  # the step itself will try again, and answer for it
+            _log.exception("working ahead failed")
+            self._send(seat.peer, protocol.Error(0, "engine", _short(f"{type(error).__name__}: {error}")))
+
+    # Seats
+
+    def _new_seat(self, session: Session | None) -> _Seat:
+        seat = _Seat(secrets.token_hex(16), None, self._clock(), session)
+        self._seats[seat.ticket] = seat
+        return seat
+
+    def _leave(self, seat: _Seat) -> None:
+        """The connection is gone or has another session; the world waits for its ticket until the lease is over."""
+        self._by_peer.pop(seat.peer, None)
+        self._backlog.pop(seat.peer, None)
+        seat.peer = None
+        seat.wanted = 0
+
+    def _end(self, seat: _Seat) -> None:
+        self._leave(seat)
+        del self._seats[seat.ticket]
+
+    def _has_room(self) -> bool:
+        """Whether one more session fits, if need be in place of the one that has been without a client for longest."""
+        if len(self._seats) < self._max_sessions:
+            return True
+        for seat in list(self._seats.values()):
+            self._probe(seat)
+        vacant = [seat for seat in self._seats.values() if seat.peer is None]
+        if vacant:
+            self._end(min(vacant, key=lambda seat: seat.heard))
+        return bool(vacant)
+
+    def _probe(self, seat: _Seat) -> None:
+        if seat.peer is not None:
+            self._send(seat.peer, protocol.Pong(0.0), drop=True)
+
+    def _sweep(self) -> None:
+        """Ends sessions whose lease is over. A lock-step client may think for long: it stays while it is connected."""
+        now = self._swept = self._clock()
+        for seat in list(self._seats.values()):
+            if now - seat.heard <= LEASE:
+                continue
+            if not seat.real_time:
+                self._probe(seat)
+            if seat.real_time or seat.peer is None:
+                self._end(seat)
+
+    # Sending
+
+    def _reply(self, seat: _Seat, message: protocol.Frames | protocol.Done | protocol.Error) -> None:
+        seat.answered, seat.reply = message.request, protocol.encode(message)
+        self._send_parts(seat.peer, seat.reply)
+
+    def _fail(self, seat: _Seat, request: int, code: str, text: str) -> None:
+        error = protocol.Error(request, code, _short(text))
+        if request:
+            self._reply(seat, error)
+        else:
+            self._send(seat.peer, error)
+
+    def _send(self, peer: bytes | None, message: protocol.Message, *, drop: bool = False) -> None:
+        self._send_parts(peer, protocol.encode(message), drop=drop)
+
+    def _send_parts(self, peer: bytes | None, parts: Sequence[bytes], *, drop: bool = False) -> None:
+        """Sends, never waiting. What a full peer does not take is dropped if it may be, else kept for later."""
+        if peer is None:
+            return
+        waiting = self._backlog.get(peer)
+        if waiting is None and self._try_send(peer, parts):
+            return
+        if drop or (waiting is None and peer not in self._by_peer):  # strangers get no queue
+            return
+        if len(waiting or ()) >= _BACKLOG:
+            self._end(self._by_peer[peer])
+            return
+        self._backlog.setdefault(peer, deque()).append(list(parts))
+
+    def _flush(self, peer: bytes) -> None:
+        waiting = self._backlog[peer]
+        while waiting and self._try_send(peer, waiting[0]):
+            if peer not in self._backlog:  # found to be gone
+                return
+            waiting.popleft()
+        if not waiting:
+            del self._backlog[peer]
+
+    def _try_send(self, peer: bytes, parts: Sequence[bytes]) -> bool:
+        """False if the peer is full. One that is gone takes everything, and leaves its seat."""
+        try:
+            self._socket.send_multipart([peer, *parts], zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        except zmq.ZMQError as error:
+            if error.errno != zmq.EHOSTUNREACH:
+                raise
+            self._backlog.pop(peer, None)
+            if peer in self._by_peer:
+                self._leave(self._by_peer[peer])
+        return True
+
+
+def _short(text: str) -> str:
+    return text[:2000]
+
+
+def _bind(context: zmq.Context, address: str) -> zmq.Socket:
+    if not _LOOPBACK.fullmatch(address):
+        context.term()
+        raise UserError(f"cannot serve on {address!r}: only loopback, as in tcp://127.0.0.1:5557, or ipc://PATH")
+    socket = context.socket(zmq.ROUTER)
+    socket.linger = 0
+    socket.router_mandatory = 1
+    socket.sndhwm = _HIGH_WATER
+    socket.maxmsgsize = protocol.MAX_MESSAGE
+    socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 1500
+    if address.startswith("tcp://[::1]"):
+        socket.ipv6 = True
+    try:
+        socket.bind(re.sub(r":0$", ":*", address))
+    except zmq.ZMQError as error:
+        socket.close(0)
+        context.term()
+        if error.errno == zmq.EADDRINUSE:
+            raise UserError(f"{address} is in use: choose another port, or 0 for any free one") from None
+        raise UserError(f"cannot serve on {address!r}: {error}") from None
+    return socket
