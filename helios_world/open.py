@@ -26,7 +26,7 @@ def open_session(
     Args:
         world: name of a shipped world pack, or the path of a pack folder. Not used with `connect`.
         scene: None for the pack's first.
-        connect: address of a running `helios-world serve`, such as "tcp://127.0.0.1:5557"; None generates in this process.
+        connect: address of a running `helios-world serve`, such as "tcp://127.0.0.1:5557"; None generates here.
         dtype: "auto", "float32" or "bfloat16": number format of a generator in this process.
     Raises:
         UserError: an unknown world or scene, a damaged pack, a missing extra.

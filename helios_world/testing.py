@@ -25,7 +25,7 @@ FAKE_CARD = WorldCard(
 
 
 class FakeWorldModel:
-    """Vertical bars that scroll right while turn_left is held and left while turn_right is; attack brightens; noise by seed.
+    """Vertical bars: turn_left scrolls them right, turn_right left, attack brightens; grain by (seed, chunk).
 
     Exact and fast; `seconds` makes each step last that long.
     """

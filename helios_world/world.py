@@ -19,7 +19,7 @@ class WorldState:
     """All there is to a world between two steps. Never changed in place.
 
     Attributes:
-        history: clean latents of the recent past, oldest first, (channels, frames, height, width); zeros where there was none.
+        history: clean latents of the recent past, oldest first, (channels, frames, height, width); zeros for none.
         anchor: first latent frame of the session, (channels, 1, height, width).
         scene: name of the scene.
         seed: of all noise in this world.

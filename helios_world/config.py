@@ -1,0 +1,129 @@
+"""Sizes of the networks and of the sampler, and the presets that have names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Self
+
+from helios_world.errors import UserError
+
+
+class Config:
+    """What all configs share: reading from and writing to JSON, with unknown keys refused."""
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        names = {f.name for f in fields(cls)}
+        unknown = sorted(set(values) - names)
+        if unknown:
+            raise UserError(f"{cls.__name__} has no {', '.join(unknown)}: it has {', '.join(sorted(names))}")
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+    def to_dict(self) -> dict[str, Any]:
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+
+
+@dataclass(frozen=True)
+class TransformerConfig(Config):
+    """Names and defaults are those of the released 14B config; the last three are ours.
+
+    Attributes:
+        history_sizes: recent latent frames kept by the long, mid and short memory; the anchor comes on top of short.
+        text_dim: width of the text embedding; 0 leaves out text and cross-attention.
+        restrict_self_attn: history attends to itself only, so that its keys and values serve every denoise step.
+        action_dim: numbers per latent frame that tell which buttons were held; 0 leaves out actions.
+        align_levels: lower pyramid levels use the positions of the full-size tokens they cover (the release does not).
+    """
+
+    num_layers: int = 40
+    num_attention_heads: int = 40
+    attention_head_dim: int = 128
+    ffn_dim: int = 13824
+    in_channels: int = 16
+    out_channels: int = 16
+    patch_size: tuple[int, int, int] = (1, 2, 2)
+    history_sizes: tuple[int, int, int] = (16, 2, 1)
+    text_dim: int = 4096
+    freq_dim: int = 256
+    rope_dim: tuple[int, int, int] = (44, 42, 42)
+    rope_theta: float = 10000.0
+    eps: float = 1e-6
+    restrict_self_attn: bool = False
+    action_dim: int = 0
+    align_levels: bool = False
+
+    def __post_init__(self) -> None:
+        if sum(self.rope_dim) != self.attention_head_dim:
+            raise UserError(f"rope_dim {self.rope_dim} must add up to attention_head_dim {self.attention_head_dim}")
+
+    @property
+    def width(self) -> int:
+        return self.num_attention_heads * self.attention_head_dim
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig(Config):
+    """Sizes of `model.vae.VideoVAE`.
+
+    Attributes:
+        frames: RGB frames that one latent frame holds.
+        widths: channels at 1/2, 1/4 and 1/8 of the frame size.
+        depths: residual blocks at each of these sizes.
+    """
+
+    frames: int = 4
+    latent_channels: int = 16
+    widths: tuple[int, int, int] = (64, 128, 256)
+    encoder_depths: tuple[int, int, int] = (1, 2, 2)
+    decoder_depths: tuple[int, int, int] = (2, 3, 3)
+
+    @property
+    def scale(self) -> int:
+        """Pixels per latent, along height and along width."""
+        return 8
+
+
+@dataclass(frozen=True)
+class SamplerConfig(Config):
+    """How a chunk is sampled.
+
+    Attributes:
+        steps: denoise steps at each pyramid level, coarse to fine; their number is the number of levels.
+        gamma: correlation of the noise added between levels (Helios: 1/3).
+    """
+
+    steps: tuple[int, ...] = (1, 1)
+    gamma: float = 1 / 3
+
+
+HELIOS_14B = TransformerConfig()
+DOOM = TransformerConfig(
+    num_layers=8,
+    num_attention_heads=6,
+    attention_head_dim=64,
+    ffn_dim=1536,
+    history_sizes=(16, 2, 2),
+    text_dim=0,
+    rope_dim=(16, 24, 24),
+    rope_theta=1000.0,
+    restrict_self_attn=True,
+    action_dim=28,
+    align_levels=True,
+)
+TINY = TransformerConfig(
+    num_layers=2,
+    num_attention_heads=2,
+    attention_head_dim=16,
+    ffn_dim=64,
+    history_sizes=(16, 2, 2),
+    text_dim=0,
+    rope_dim=(4, 6, 6),
+    rope_theta=1000.0,
+    restrict_self_attn=True,
+    action_dim=28,
+    align_levels=True,
+)
+DOOM_AUTOENCODER = AutoencoderConfig()
+TINY_AUTOENCODER = AutoencoderConfig(widths=(8, 8, 16), encoder_depths=(1, 1, 1), decoder_depths=(1, 1, 1))
+PRESETS = {"doom": (DOOM, DOOM_AUTOENCODER), "tiny": (TINY, TINY_AUTOENCODER)}

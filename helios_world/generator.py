@@ -1,0 +1,211 @@
+"""The Helios generator as a WorldModel: networks, sampler and starting contexts of one pack."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from helios_world.card import WorldCard
+from helios_world.checkpoint import load_into, load_weights
+from helios_world.config import SamplerConfig
+from helios_world.errors import PackError, UserError, check_name
+from helios_world.model.dit import HistoryContext, VideoDiT
+from helios_world.model.memory import split_memory
+from helios_world.model.vae import VideoVAE
+from helios_world.pack import STARTS, TRANSFORMER, VAE, Pack, read_pack
+from helios_world.sampling.pyramid import sample_pyramid, seeded_noise
+from helios_world.sampling.schedule import pyramid_levels
+from helios_world.world import Frames, Start, WorldState
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+class Generator:
+    """Turns states and actions into frames. Holds weights, never a session; fulfils `world.WorldModel`."""
+
+    def __init__(
+        self,
+        card: WorldCard,
+        transformer: VideoDiT,
+        vae: VideoVAE,
+        sampler: SamplerConfig,
+        starts: Mapping[str, Tensor],
+    ):
+        """Args:
+        starts: per scene, clean latents (starts, channels, sum(history_sizes), height, width) to start from.
+        """
+        self.card = card
+        self.transformer = transformer.eval().requires_grad_(False)
+        self.vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.sampler = sampler
+        self.levels = pyramid_levels(len(sampler.steps), sampler.gamma)
+        self.starts = starts
+        self.device = vae.latent_mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.vae.latent_mean.dtype
+
+    @property
+    def history_length(self) -> int:
+        return sum(self.transformer.config.history_sizes)
+
+    @torch.inference_mode()
+    def reset(self, scene: str, *, seed: int = 0, start: Start = Start()) -> tuple[WorldState, Frames]:
+        """A new world; without material to start from, the seed picks one of the scene's stored starts."""
+        check_name("scene", scene, self.starts)
+        if start.image is not None:
+            frames = np.repeat(start.image[None], self.card.frames_per_chunk, 0)
+            history = self._encode(frames)
+        elif start.video is not None:
+            usable = len(start.video) // self.card.frames_per_chunk * self.card.frames_per_chunk
+            frames = start.video[len(start.video) - usable :]
+            history = self._encode(frames)
+        else:
+            history = self.starts[scene][seed % len(self.starts[scene])].to(self.device)
+        anchor = history[:, :1].clone()
+        missing = max(0, self.history_length - history.shape[1])
+        padded = torch.nn.functional.pad(history, (0, 0, 0, 0, missing, 0))[:, -self.history_length :].clone()
+        shown = self._decode(padded[None, :, -1:])[0]
+        return WorldState(padded, anchor, scene, seed, 1), shown
+
+    @torch.inference_mode()
+    def prepare(self, state: WorldState) -> HistoryContext:
+        """Keys and values of the history: the greater part of a chunk's work, and no action is needed for it."""
+        return self.transformer.encode_history(self._memory([state]))
+
+    @torch.inference_mode()
+    def step(
+        self, states: Sequence[WorldState], actions: np.ndarray, contexts: Sequence[HistoryContext | None] | None = None
+    ) -> tuple[list[WorldState], Frames]:
+        if contexts is None or any(context is None for context in contexts):
+            context = self.transformer.encode_history(self._memory(states))
+        else:
+            context = _stack(contexts)
+        latents = self.sample(context, actions, [(s.seed, s.chunk) for s in states])
+        following = [
+            WorldState(torch.cat([s.history[:, 1:], z], dim=1), s.anchor, s.scene, s.seed, s.chunk + 1)
+            for s, z in zip(states, latents, strict=True)
+        ]
+        return following, self._decode(latents)
+
+    @torch.inference_mode()
+    def sample(self, context: HistoryContext, actions: np.ndarray, keys: Sequence[tuple[int, int]]) -> Tensor:
+        """Latents (B, C, 1, H, W) of the next chunk.
+
+        Args:
+            actions: (B, frames_per_chunk, buttons).
+            keys: (seed, chunk) per row, for the noise.
+        """
+        rows = (
+            torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(self.device, self.dtype).flatten(1)[:, None]
+        )
+
+        def velocity(z: Tensor, timestep: float) -> Tensor:
+            t = torch.full((len(z),), timestep, device=self.device)
+            return self.transformer(z.to(self.dtype), t, context, rows)
+
+        shape = (len(keys), self.transformer.config.in_channels, 1, *self._latent_size)
+        noise = seeded_noise(keys, self.device)
+        return sample_pyramid(velocity, noise, shape, self.levels, self.sampler.steps, self.sampler.gamma)
+
+    def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
+        return {"history": state.history.cpu().numpy(), "anchor": state.anchor.cpu().numpy()}
+
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], *, scene: str, seed: int, chunk: int) -> WorldState:
+        channels = self.transformer.config.in_channels
+        wanted = {
+            "history": (channels, self.history_length, *self._latent_size),
+            "anchor": (channels, 1, *self._latent_size),
+        }
+        for name, shape in wanted.items():
+            if name not in arrays or arrays[name].shape != shape or arrays[name].dtype != np.float32:
+                raise UserError(f"snapshot does not hold {name} as float32 {shape}")
+        history, anchor = (torch.from_numpy(arrays[name].copy()).to(self.device) for name in wanted)
+        return WorldState(history, anchor, scene, seed, chunk)
+
+    @property
+    def _latent_size(self) -> tuple[int, int]:
+        scale = self.vae.config.scale
+        return self.card.height // scale, self.card.width // scale
+
+    def _memory(self, states: Sequence[WorldState]):
+        history, anchor = (torch.stack([getattr(s, name) for s in states]) for name in ("history", "anchor"))
+        return split_memory(history.to(self.dtype), anchor.to(self.dtype), self.transformer.config.history_sizes)
+
+    def _encode(self, frames: Frames) -> Tensor:
+        """uint8 (T, H, W, 3) to float32 latents (C, T/frames_per_chunk, h, w)."""
+        return self.vae.encode(torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.device))[0].float()
+
+    def _decode(self, latents_BCTHW: Tensor) -> Frames:
+        return self.vae.decode(latents_BCTHW.to(self.dtype)).cpu().numpy()
+
+
+def load_generator(
+    world: str, *, dtype: str = "auto", device: str = "cpu", steps: Sequence[int] | None = None
+) -> Generator:
+    """The generator of a pack.
+
+    Args:
+        world: name of a shipped pack, or a pack folder.
+        dtype: "float32", "bfloat16", or "auto" for whichever a quick measurement finds faster here.
+        steps: denoise steps per pyramid level, instead of the pack's own.
+    Raises:
+        UserError: an unknown world, number format or device.
+        PackError: files that are missing, damaged or do not fit the config.
+    """
+    check_name("dtype", dtype, ("auto", *DTYPES))
+    if device.startswith("cuda") and not torch.cuda.is_available():
+        raise UserError(f"device {device!r} is not there: this torch sees no GPU, use cpu")
+    pack = read_pack(world)
+    sampler = pack.sampler if steps is None else SamplerConfig(tuple(steps), pack.sampler.gamma)
+    transformer, vae = VideoDiT(pack.transformer), VideoVAE(pack.autoencoder)
+    load_into(transformer, pack.folder / TRANSFORMER)
+    load_into(vae, pack.folder / VAE)
+    generator = Generator(pack.card, transformer.to(device), vae.to(device), sampler, _load_starts(pack))
+    return fastest(generator) if dtype == "auto" else cast(generator, DTYPES[dtype])
+
+
+def cast(generator: Generator, dtype: torch.dtype) -> Generator:
+    """The same generator, from now on computing in `dtype`."""
+    generator.transformer.to(dtype)
+    generator.vae.to(dtype)
+    return generator
+
+
+def fastest(generator: Generator) -> Generator:
+    """In float32 or bfloat16, by timing a chunk in each: processors without bf16 units are slower with it."""
+    candidates = [generator, cast(copy.deepcopy(generator), torch.bfloat16)]
+    return min(candidates, key=_chunk_seconds)
+
+
+def _chunk_seconds(generator: Generator) -> float:
+    state, _ = generator.reset(generator.card.scenes[0])
+    actions = np.zeros((1, generator.card.frames_per_chunk, len(generator.card.buttons)), np.float32)
+    timed = []
+    for _ in range(3):
+        began = time.perf_counter()
+        generator.step([state], actions)
+        timed.append(time.perf_counter() - began)
+    return min(timed)
+
+
+def _stack(contexts: Sequence[HistoryContext]) -> HistoryContext:
+    if len(contexts) == 1:
+        return contexts[0]
+    layers = zip(*(context.layers for context in contexts), strict=True)
+    joined = tuple(tuple(torch.cat(parts) for parts in zip(*layer, strict=True)) for layer in layers)
+    return HistoryContext(joined, contexts[0].grid)
+
+
+def _load_starts(pack: Pack) -> dict[str, Tensor]:
+    starts = load_weights(pack.folder / STARTS)
+    for scene in pack.card.scenes:
+        if scene not in starts:
+            raise PackError(f"{pack.folder / STARTS} lacks starts for scene {scene!r}")
+    return starts

@@ -1,0 +1,176 @@
+"""The Helios transformer: clean history and noisy chunk in one sequence. Nothing about sampling or training.
+
+One class for the small embedded world and the released 14B; parameter names are the released ones.
+Shapes: B batch, C latent channels, T latent frames, H W latent size, N tokens, D width, A action numbers, L text.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from helios_world.config import TransformerConfig
+from helios_world.model.attention import Block, KeysValues, Modulation, modulate
+from helios_world.model.conditioning import ConditionEmbedder
+from helios_world.model.memory import FrameIndices, Memory, frame_indices
+from helios_world.model.rope import Table, join, pad_to_multiple, rope_table
+
+
+class HistoryContext(NamedTuple):
+    """History worked out once for all denoise steps of a chunk: keys and values per block. Needs restrict_self_attn."""
+
+    layers: tuple[KeysValues, ...]
+    grid: tuple[int, int]  # full-size token grid
+
+
+class OutputHead(nn.Module):
+    """Holds the released name `norm_out.scale_shift_table`."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.scale_shift_table = nn.Parameter(torch.zeros(1, 2, width))
+
+
+class VideoDiT(nn.Module):
+    """Predicts the flow velocity (noise minus data) of a noisy chunk, given memory, actions and text."""
+
+    def __init__(self, config: TransformerConfig):
+        super().__init__()
+        self.config = config
+        c, d, (pt, ph, pw) = config.in_channels, config.width, config.patch_size
+        self.kernels = Memory(long=(4 * pt, 4 * ph, 4 * pw), mid=(2 * pt, 2 * ph, 2 * pw), short=(pt, ph, pw))
+        self.patch_embedding = nn.Conv3d(c, d, self.kernels.short, self.kernels.short)
+        self.patch_short = nn.Conv3d(c, d, self.kernels.short, self.kernels.short)
+        self.patch_mid = nn.Conv3d(c, d, self.kernels.mid, self.kernels.mid)
+        self.patch_long = nn.Conv3d(c, d, self.kernels.long, self.kernels.long)
+        self.condition_embedder = ConditionEmbedder(config)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
+        self.norm_out = OutputHead(d)
+        self.proj_out = nn.Linear(d, config.out_channels * pt * ph * pw)
+
+    def encode_history(self, memory: Memory) -> HistoryContext:
+        """Runs the history tokens alone. Only where they do not attend to the noisy chunk (restrict_self_attn)."""
+        x, grid = self._embed_history(memory)
+        _, rows = self.condition_embedder(torch.zeros(1, device=x.device), None)
+        rope = self._history_rope(frame_indices(self.config.history_sizes, 1), grid, x.device)
+        layers = []
+        for block in self.blocks:
+            x, kv = block(x, Modulation(rows, (x.shape[1],)), rope)
+            layers.append(kv)
+        return HistoryContext(tuple(layers), grid)
+
+    def forward(
+        self,
+        x_BCTHW: Tensor,
+        timestep_B: Tensor,
+        memory: Memory | HistoryContext,
+        actions_BTA: Tensor | None = None,
+        text_BLD: Tensor | None = None,
+    ) -> Tensor:
+        """Velocity of the same shape as x.
+
+        Args:
+            x_BCTHW: the noisy chunk, at the resolution of its pyramid level. With a HistoryContext, B may be a
+                multiple of the context's batch: draws that share a past stand next to each other.
+            timestep_B: 0 (clean) to 1000 (noise).
+            memory: always at full resolution.
+            actions_BTA: held buttons per latent frame.
+            text_BLD: text embedding, for a model with text.
+        """
+        frames = x_BCTHW.shape[2]
+        noisy_grid = self._grid(x_BCTHW)
+        x = self.patch_embedding(x_BCTHW).flatten(2).transpose(1, 2)
+        temb, rows = self.condition_embedder(timestep_B, actions_BTA)
+        indices = frame_indices(self.config.history_sizes, frames)
+        text = self.condition_embedder.text_embedder(text_BLD) if text_BLD is not None else None
+        noisy = x.shape[1]
+        counts = (noisy // rows.shape[1],) * rows.shape[1]
+        if isinstance(memory, HistoryContext):
+            rope = self._noisy_rope(indices, noisy_grid, memory.grid, x.device)
+            for block, past in zip(self.blocks, memory.layers, strict=True):
+                x, _ = block(x, Modulation(rows, counts), rope, _repeat(past, x.shape[0]), text, noisy)
+        else:
+            if self.config.restrict_self_attn:
+                return self(x_BCTHW, timestep_B, self.encode_history(memory), actions_BTA, text_BLD)
+            history, grid = self._embed_history(memory)
+            _, clean = self.condition_embedder(torch.zeros_like(timestep_B), None)
+            both = Modulation(torch.cat([clean, rows], dim=1), (history.shape[1], *counts))
+            past_rope = self._history_rope(indices, grid, x.device)
+            rope = join([past_rope, self._noisy_rope(indices, noisy_grid, grid, x.device)])
+            x = torch.cat([history, x], dim=1)
+            for block in self.blocks:
+                x, _ = block(x, both, rope, None, text, noisy)
+            x = x[:, -noisy:]
+        return self._unpatchify(self._head(x, temb, counts), frames, noisy_grid)
+
+    def _head(self, x_BND: Tensor, temb_BRD: Tensor, counts: tuple[int, ...]) -> Tensor:
+        rows = self.norm_out.scale_shift_table[:, None].float() + temb_BRD.float()[:, :, None]
+        if len(counts) > 1:
+            rows = rows.repeat_interleave(counts[0], dim=1)
+        shift, scale = rows.unbind(2)
+        return self.proj_out(modulate(x_BND, shift, scale, self.config.eps))
+
+    def _unpatchify(self, x_BND: Tensor, frames: int, grid: tuple[int, int]) -> Tensor:
+        pt, ph, pw = self.config.patch_size
+        x = x_BND.reshape(-1, frames // pt, *grid, pt, ph, pw, self.config.out_channels)
+        x = x.permute(0, 7, 1, 4, 2, 5, 3, 6)  # B C T pt H ph W pw: channel is the fastest axis of a token
+        return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
+
+    def _embed_history(self, memory: Memory) -> tuple[Tensor, tuple[int, int]]:
+        """Tokens in the order long, mid, short (spec 1.5), and the full-size token grid."""
+        embedders = (self.patch_long, self.patch_mid, self.patch_short)
+        tokens = [
+            embed(pad_to_multiple(part, kernel)).flatten(2).transpose(1, 2)
+            for embed, part, kernel in zip(embedders, memory, self.kernels, strict=True)
+        ]
+        return torch.cat(tokens, dim=1), self._grid(memory.short)
+
+    def _grid(self, x_BCTHW: Tensor) -> tuple[int, int]:
+        return x_BCTHW.shape[-2] // self.config.patch_size[1], x_BCTHW.shape[-1] // self.config.patch_size[2]
+
+    def _history_rope(self, indices: FrameIndices, grid: tuple[int, int], device: torch.device) -> Table:
+        pools = ((4, 4, 4), (2, 2, 2), (1, 1, 1))
+        return join([self._rope(*group, grid, device) for group in zip(indices[:3], pools, strict=True)])
+
+    def _noisy_rope(
+        self, indices: FrameIndices, grid: tuple[int, int], full: tuple[int, int], device: torch.device
+    ) -> Table:
+        if not self.config.align_levels:
+            return self._rope(indices.noisy, (1, 1, 1), grid, device)
+        return self._rope(indices.noisy, (1, full[0] // grid[0], full[1] // grid[1]), full, device)
+
+    def _rope(
+        self, frames: tuple[int, ...], pool: tuple[int, int, int], grid: tuple[int, int], device: torch.device
+    ) -> Table:
+        return rope_table(frames, grid, self.config.rope_dim, self.config.rope_theta, pool, device)
+
+
+def initialise(model: VideoDiT, generator: torch.Generator) -> None:
+    """Fresh weights. Zero at first, so that the network starts as the identity and actions start without effect:
+    gates and modulation, the output, the last layer of the action embedder. Memory patches start as averages of the
+    plain patch, as the release derives them (spec 1.2)."""
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight, generator=generator)
+                nn.init.zeros_(module.bias)
+        for zero in (model.condition_embedder.time_proj, model.proj_out):
+            nn.init.zeros_(zero.weight)
+        if model.config.action_dim:
+            nn.init.zeros_(model.condition_embedder.action_embedder.linear_2.weight)
+        nn.init.xavier_uniform_(model.patch_embedding.weight.flatten(1), generator=generator)
+        nn.init.zeros_(model.patch_embedding.bias)
+        for patch, factor in ((model.patch_short, 1), (model.patch_mid, 2), (model.patch_long, 4)):
+            weight = model.patch_embedding.weight
+            for axis in (2, 3, 4):
+                weight = weight.repeat_interleave(factor, dim=axis)
+            patch.weight.copy_(weight / factor**3)
+            patch.bias.copy_(model.patch_embedding.bias)
+
+
+def _repeat(past: KeysValues, batch: int) -> KeysValues:
+    """Keys and values for draws that share a past: (B, ...) to (B * draws, ...)."""
+    draws = batch // past[0].shape[0]
+    return past if draws == 1 else tuple(part.repeat_interleave(draws, dim=0) for part in past)

@@ -1,0 +1,113 @@
+"""`helios-world collect`: real frames and the actions that led to them, by many game processes at once.
+
+A data set is a folder of shards, one per process: NNN.frames.npy uint8 (n, 128, 160, 3), NNN.actions.npy uint8
+(n, 7), NNN.episodes.npy int32 (n,), NNN.poses.npy float32 (n, 3); and data.json. Action of row t led to frame t.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+
+from helios_world.errors import UserError, check_name
+from helios_world.training.game import BUTTONS, FPS, HEIGHT, SCENARIOS, WIDTH, Game, Walker
+
+ARRAYS = {
+    "frames": ("uint8", (HEIGHT, WIDTH, 3)),
+    "actions": ("uint8", (7,)),
+    "episodes": ("int32", ()),
+    "poses": ("float32", (3,)),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Plays the real game with a scripted walker and stores frames and actions to train on. "
+        "Example: helios-world collect --out data/maze --frames 600000 --workers 16"
+    )
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set; must not hold one yet")
+    parser.add_argument("--scene", default="maze", help=f"one of {', '.join(SCENARIOS)} (default: maze)")
+    parser.add_argument("--frames", type=int, default=600_000, help="frames in all; 61 kB each (default: 600000)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="game processes (default: one per core)")
+    parser.add_argument("--seed", type=int, default=0, help="of games and walkers; evaluation uses others (default: 0)")
+    parser.add_argument("--dry-run", action="store_true", help="print what would be done and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    config = {
+        "scene": check_name("scene", args.scene, SCENARIOS),
+        "frames": args.frames,
+        "workers": args.workers,
+        "seed": args.seed,
+        "fps": FPS,
+        "buttons": list(BUTTONS),
+    }
+    print(json.dumps({"out": str(args.out), **config}))
+    if args.workers < 1 or args.frames < args.workers:
+        raise UserError(f"{args.frames} frames for {args.workers} workers: each needs at least one")
+    if (args.out / "data.json").exists():
+        raise UserError(f"{args.out} already holds a data set: choose another --out")
+    if not args.dry_run:
+        collect(args.out, args.scene, args.frames, args.workers, args.seed)
+        (args.out / "data.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    return 0
+
+
+def collect(out: Path, scene: str, frames: int, workers: int, seed: int) -> None:
+    """Fills `out` with one shard per worker, showing progress."""
+    from tqdm import tqdm
+
+    out.mkdir(parents=True, exist_ok=True)
+    share = [frames // workers + (i < frames % workers) for i in range(workers)]
+    context = multiprocessing.get_context("spawn")
+    counters = [context.Value("q", 0, lock=False) for _ in range(workers)]
+    crew = [
+        context.Process(target=_record, args=(out / f"{i:03d}", scene, share[i], (seed, i), counters[i]), daemon=True)
+        for i in range(workers)
+    ]
+    for worker in crew:
+        worker.start()
+    with tqdm(total=frames, unit="frame", smoothing=0.05) as bar:
+        while any(worker.is_alive() for worker in crew):
+            time.sleep(0.5)
+            bar.update(sum(counter.value for counter in counters) - bar.n)
+        bar.update(sum(counter.value for counter in counters) - bar.n)
+    failed = [i for i, worker in enumerate(crew) if worker.exitcode]
+    if failed:
+        raise UserError(f"workers {failed} failed; {out} is not complete")
+
+
+def play(game: Game, walker: Walker, frames: int):
+    """Yields (frame, buttons that led to it, episode, pose) for `frames` frames; buttons of a first frame are zero."""
+    episode, view, buttons = -1, None, None
+    for _ in range(frames):
+        if view is not None:
+            buttons = walker.act(view)
+            view = game.step(buttons)
+        if view is None:
+            episode, view, buttons = episode + 1, game.reset(), np.zeros(len(BUTTONS), np.uint8)
+        yield view.frame, buttons, episode, view.pose
+
+
+def _record(stem: Path, scene: str, frames: int, seed: tuple[int, int], counter) -> None:
+    """One worker: a shard at `stem`."""
+    arrays = {
+        name: np.lib.format.open_memmap(f"{stem}.{name}.npy", "w+", dtype, (frames, *shape))
+        for name, (dtype, shape) in ARRAYS.items()
+    }
+    sequence = np.random.SeedSequence(seed)
+    game = Game(scene, int(sequence.generate_state(1)[0]))
+    walker = Walker(np.random.default_rng(sequence))
+    for t, row in enumerate(play(game, walker, frames)):
+        for array, value in zip(arrays.values(), row, strict=True):
+            array[t] = value
+        counter.value = t + 1
+    game.close()
+    for array in arrays.values():
+        array.flush()

@@ -1,0 +1,137 @@
+"""The one training loop: any network, any loss, by iterations or by the clock."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from helios_world.checkpoint import save_weights
+from helios_world.config import Config
+
+LossFn = Callable[[torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+
+
+@dataclass(frozen=True)
+class Schedule(Config):
+    """How a network is optimised.
+
+    Attributes:
+        iterations, minutes: training ends at whichever comes first.
+        learning_rate: of AdamW.
+        muon_learning_rate: of Muon, which then takes the matrices of the blocks; 0 leaves all to AdamW.
+        weight_decay: of the blocks' matrices under Muon.
+        warmup: iterations of linear warm-up.
+        hold: share of the run before the rate falls, linearly, to 1 %.
+        ema: of the averaged weights, which are what is saved.
+        clip: largest gradient norm.
+    """
+
+    iterations: int = 4000
+    minutes: float = 600.0
+    learning_rate: float = 6e-4
+    muon_learning_rate: float = 0.0
+    weight_decay: float = 0.01
+    warmup: int = 200
+    hold: float = 0.5
+    ema: float = 0.9995
+    clip: float = 1.0
+
+    def rate(self, iteration: int, progress: float) -> float:
+        """Factor of the learning rates; progress runs from 0 to 1."""
+        falling = 1.0 if progress < self.hold else 1.0 - 0.99 * (progress - self.hold) / (1.0 - self.hold)
+        return min(1.0, (iteration + 1) / self.warmup) * max(falling, 0.01)
+
+
+def training_loop(
+    network: nn.Module, loss_fn: LossFn, schedule: Schedule, *, path: Path, seed: int, device: torch.device
+) -> nn.Module:
+    """Trains `network` in place and leaves it with the averaged weights, which are also written to `path`.
+
+    A run is resumed by starting it from the weights at `path`: the optimiser warms up anew.
+    """
+    generator = torch.Generator(device).manual_seed(seed)
+    optimizers = make_optimizers(network, schedule)
+    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
+    averaged = [p.detach().clone() for p in network.parameters()]
+    network.train()
+    log, began, saved = path.with_suffix(".jsonl").open("a", encoding="utf-8"), time.monotonic(), time.monotonic()
+    for iteration, progress in _iterations(schedule, began):
+        factor = schedule.rate(iteration, progress)
+        for optimizer, rates in zip(optimizers, base_rates, strict=True):
+            for group, rate in zip(optimizer.param_groups, rates, strict=True):
+                group["lr"] = rate * factor
+        with torch.autocast(device.type, torch.bfloat16):
+            loss, figures = loss_fn(generator)
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
+        for optimizer in optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        decay = min(schedule.ema, (iteration + 1) / (iteration + 10))
+        torch._foreach_lerp_(averaged, [p.detach() for p in network.parameters()], 1 - decay)
+        if iteration % 50 == 0:
+            row = {
+                "iteration": iteration,
+                "minutes": (time.monotonic() - began) / 60,
+                "loss": loss.detach(),
+                "norm": norm,
+            }
+            report = {k: round(float(v), 5) for k, v in {**row, **figures}.items()}
+            if not math.isfinite(report["loss"]):
+                raise RuntimeError(
+                    f"the loss is {report['loss']} at iteration {iteration}: the weights at {path} are older"
+                )
+            print(json.dumps(report), file=log, flush=True)
+            print("  ".join(f"{k} {v:g}" for k, v in report.items()), flush=True)
+        if time.monotonic() - saved > 60:
+            save_weights(path, _named(network, averaged))
+            saved = time.monotonic()
+    save_weights(path, _named(network, averaged))
+    log.close()
+    with torch.no_grad():
+        for parameter, average in zip(network.parameters(), averaged, strict=True):
+            parameter.copy_(average)
+    return network.eval()
+
+
+def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside blocks where asked for, AdamW for everything else."""
+    matrices, others = [], []
+    for name, parameter in network.named_parameters():
+        inside = name.startswith("blocks.") and parameter.ndim == 2
+        (matrices if inside and schedule.muon_learning_rate else others).append(parameter)
+    fused = others[0].is_cuda
+    optimizers: list[torch.optim.Optimizer] = [
+        torch.optim.AdamW(others, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
+    ]
+    if matrices:
+        optimizers.append(
+            torch.optim.Muon(
+                matrices,
+                lr=schedule.muon_learning_rate,
+                weight_decay=schedule.weight_decay,
+                adjust_lr_fn="match_rms_adamw",
+            )
+        )
+    return optimizers
+
+
+def _iterations(schedule: Schedule, began: float) -> Iterator[tuple[int, float]]:
+    """(iteration, progress) until iterations or minutes run out."""
+    iteration, progress = 0, 0.0
+    while progress < 1.0:
+        yield iteration, progress
+        iteration += 1
+        progress = max(iteration / schedule.iterations, (time.monotonic() - began) / (60 * schedule.minutes))
+
+
+def _named(network: nn.Module, averaged: list[Tensor]) -> dict[str, Tensor]:
+    names = [name for name, _ in network.named_parameters()]
+    return {**dict(network.named_buffers()), **dict(zip(names, averaged, strict=True))}

@@ -1,0 +1,84 @@
+"""`helios-world train`: autoencoder, then transformer, from a collected data set to a run folder.
+
+A run folder holds config.json, vae.safetensors, transformer.safetensors (averaged weights) and a .jsonl log of each.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+from helios_world.config import PRESETS, SamplerConfig
+from helios_world.errors import UserError, check_name
+
+STAGES = ("all", "autoencoder", "base")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Trains a world on a data set: first the autoencoder, then the transformer. Run the same command again to go "
+        "on from the weights in the run folder. Example: helios-world train --data data/maze --run runs/maze"
+    )
+    parser.add_argument("--data", type=Path, required=True, help="folder made by helios-world collect")
+    parser.add_argument("--run", type=Path, required=True, help="run folder: weights, config and logs")
+    parser.add_argument("--stage", default="all", choices=STAGES, help="what to train (default: all)")
+    parser.add_argument("--preset", default="doom", help=f"network sizes: {', '.join(PRESETS)} (default: doom)")
+    parser.add_argument("--init", help="world pack (name or folder) to start from where the run folder is empty")
+    parser.add_argument("--device", default=None, help="cuda or cpu (default: cuda where there is one)")
+    parser.add_argument("--compile", action="store_true", help="torch.compile the losses: slow start, faster after it")
+    parser.add_argument("--seed", type=int, default=0, help="of weights and batches (default: 0)")
+    parser.add_argument("--autoencoder-minutes", type=float, default=3.5, help="(default: 3.5)")
+    parser.add_argument("--autoencoder-iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
+    parser.add_argument("--autoencoder-batch", type=int, default=128, help="chunks per iteration (default: 128)")
+    parser.add_argument("--minutes", type=float, default=18.0, help="of the transformer (default: 18)")
+    parser.add_argument("--iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
+    parser.add_argument("--batch", type=int, default=512, help="contexts per iteration (default: 512)")
+    parser.add_argument("--draws", type=int, nargs="+", default=[2, 3], help="noise draws per level (default: 2 3)")
+    parser.add_argument("--muon-rate", type=float, default=1.2e-3, help="learning rate of Muon (default: 0.0012)")
+    parser.add_argument("--rate", type=float, default=6e-4, help="learning rate of AdamW (default: 0.0006)")
+    parser.add_argument("--hold", type=float, default=0.5, help="share of the run at full rate (default: 0.5)")
+    parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    transformer, autoencoder = PRESETS[check_name("preset", args.preset, PRESETS)]
+    config = {
+        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if not callable(v)},
+        "transformer": transformer.to_dict(),
+        "autoencoder": autoencoder.to_dict(),
+        "sampler": SamplerConfig((1,) * len(args.draws)).to_dict(),
+    }
+    print(json.dumps(config, indent=1))
+    if not (args.data / "data.json").is_file():
+        raise UserError(f"{args.data} holds no data set: make one with helios-world collect")
+    if args.dry_run:
+        return 0
+    args.run.mkdir(parents=True, exist_ok=True)
+    (args.run / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+    train(args, transformer, autoencoder)
+    return 0
+
+
+def train(args: argparse.Namespace, transformer_config, autoencoder_config) -> None:
+    """Runs the stages asked for."""
+    import torch
+
+    from helios_world.training.data import encode_recording, load_recording
+    from helios_world.training.stages import train_autoencoder, train_transformer
+
+    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    torch.set_float32_matmul_precision("high")
+    torch.manual_seed(args.seed)
+    began = time.monotonic()
+    recording = load_recording(args.data, device)
+    print(f"{len(recording.first)} frames on {device} after {time.monotonic() - began:.0f} s", flush=True)
+    vae = train_autoencoder(args, autoencoder_config, recording, device, skip=args.stage == "base")
+    if args.stage == "autoencoder":
+        return
+    began = time.monotonic()
+    latents = encode_recording(vae, recording)
+    recording = recording.without_frames()
+    print(f"frames encoded after {time.monotonic() - began:.0f} s", flush=True)
+    train_transformer(args, transformer_config, latents, recording, device)
