@@ -30,7 +30,7 @@ class Overlay:
         toast: a line at the bottom.
         sheet: (key, meaning) of the help; empty for none.
         word: one large word in the middle, such as `paused`.
-        waking: seconds spent loading; None once there is a picture.
+        waking: seconds that have passed and what is waited for; None once there is a picture.
     """
 
     rows: tuple[tuple[str, str], ...] = ()
@@ -39,14 +39,14 @@ class Overlay:
     toast: str = ""
     sheet: tuple[tuple[str, str], ...] = ()
     word: str = ""
-    waking: float | None = None
+    waking: tuple[float, str] | None = None
 
 
 def draw_overlay(surface: pygame.Surface, overlay: Overlay) -> None:
     """Draws over the whole surface, sized to it."""
     unit = max(0.7, min(surface.get_width() / 640, surface.get_height() / 512))
     if overlay.waking is not None:
-        _draw_waking(surface, overlay.waking, unit)
+        _draw_waking(surface, *overlay.waking, unit)
     if overlay.banner or overlay.word or overlay.sheet:
         _shade(surface, surface.get_rect(), (8, 9, 12, 120), 0)
     if overlay.word:
@@ -87,9 +87,20 @@ def _text(words: str, size: float, colour: tuple[int, int, int], bold: bool = Fa
 
 
 def _shade(surface: pygame.Surface, rect: Rect, colour: tuple[int, int, int, int], radius: float) -> None:
-    patch = pygame.Surface(rect.size, pygame.SRCALPHA)
-    pygame.draw.rect(patch, colour, patch.get_rect(), border_radius=round(radius))
-    surface.blit(patch, rect)
+    surface.blit(_patch(rect.size, colour, round(radius)), rect)
+
+
+@lru_cache(maxsize=64)
+def _patch(size: tuple[int, int], colour: tuple[int, int, int, int], radius: int) -> pygame.Surface:
+    if radius == 0:
+        patch = pygame.Surface(size, pygame.SRCALPHA)
+        patch.fill(colour)
+        return patch
+    # Pygame's round corners are jagged; drawn four times as large and shrunk they are not.
+    large = pygame.Surface((size[0] * 4, size[1] * 4), pygame.SRCALPHA)
+    large.fill((*colour[:3], 0))
+    pygame.draw.rect(large, colour, large.get_rect(), border_radius=radius * 4)
+    return pygame.transform.smoothscale(large, size)
 
 
 def _draw_rows(surface: pygame.Surface, rows: Sequence[tuple[str, str]], unit: float) -> None:
@@ -167,11 +178,11 @@ def _draw_word(surface: pygame.Surface, word: str, unit: float) -> None:
     surface.blit(label, label.get_rect(center=surface.get_rect().center))
 
 
-def _draw_waking(surface: pygame.Surface, seconds: float, unit: float) -> None:
+def _draw_waking(surface: pygame.Surface, seconds: float, hint: str, unit: float) -> None:
     surface.fill(BACK)
     middle = surface.get_rect().center
     headline = _text("waking the world ...", 22 * unit, INK)
-    detail = _text(f"loading the generator, {seconds:.0f} s", 13 * unit, DIM)
+    detail = _text(f"{hint}, {seconds:.0f} s", 13 * unit, DIM)
     surface.blit(headline, headline.get_rect(midbottom=(middle[0], middle[1] - 8 * unit)))
     surface.blit(detail, detail.get_rect(midtop=(middle[0], middle[1] + 26 * unit)))
     track = Rect(0, 0, round(220 * unit), round(4 * unit))

@@ -59,6 +59,11 @@ class Link:
         return self.stream.status
 
     @property
+    def hint(self) -> str:
+        """What is waited for while `waking`."""
+        return "loading the generator" if self.server is not None else f"waiting for {self._address}"
+
+    @property
     def trouble(self) -> str | None:
         """One line on what is wrong and what happens about it; None while all is well."""
         if self.status not in ("lost", "connecting"):

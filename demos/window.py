@@ -330,7 +330,7 @@ class Window:
         trouble = self.link.trouble
         waking = None
         if self.shown is None and trouble is None:
-            waking = math.floor((now - self._opened) * 12) / 12
+            waking = (math.floor((now - self._opened) * 12) / 12, self.link.hint)
         card = self._known
         return Overlay(
             rows=self._rows if self._hud else (),

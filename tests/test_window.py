@@ -1,0 +1,386 @@
+"""The window without a server: a stand-in stream, a clock that tests move, and events that tests post."""
+
+import os
+from types import SimpleNamespace
+
+import numpy as np
+import pygame
+import pytest
+
+from helios_world.action import Action, ActionLatch
+from helios_world.bridge.player import Shown
+from helios_world.controllers import KEY_NAMES, ScriptController, parse_script
+from helios_world.demos.hud import Overlay, draw_overlay
+from helios_world.demos.link import Link
+from helios_world.demos.window import RESERVED, WINDOW_KEYS, NoDisplay, Window, scale_picture
+from helios_world.engine import WorldEngine
+from helios_world.errors import UserError
+from helios_world.testing import FAKE_CARD, FakeWorldModel
+
+FRAME = 1 / FAKE_CARD.fps
+
+
+class Clock:
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self):
+        return self.now
+
+
+class StandIn:
+    """A WorldStream's verbs over a session in this process: a chunk is made the moment it is due."""
+
+    def __init__(self, clock):
+        self.clock = clock
+        self.card = None
+        self.status, self.message = "connecting", ""
+        self.saved, self.saves = None, 0
+        self.holds, self.actions, self.starts, self.loads = [], [], [], []
+        self.closed = False
+        self.stats = SimpleNamespace(
+            shown_fps=17.5, chunk_ms_p50=48.0, chunk_ms_p95=61.0, round_trip_ms_p50=50.0, round_trip_ms_p95=64.0,
+            key_to_pixels_ms_p50=143.0, key_to_pixels_ms_p95=211.0, late_chunks=0,
+        )  # fmt: skip
+        self._latch = ActionLatch()
+        self._engine = WorldEngine(FakeWorldModel())
+
+    def start(self, scene, seed):
+        self.card, self.status = FAKE_CARD, "playing"
+        self.reset(scene, seed)
+
+    def reset(self, scene, seed):
+        self.starts.append((scene, seed))
+        self._session, self._chunk = self._engine.open(scene, seed=seed)
+        self._began, self._last = self.clock(), None
+
+    def hold(self, buttons):
+        self.holds.append(buttons)
+        self._latch.put(Action(buttons))
+
+    def tick(self):
+        if self.status == "lost":
+            return None
+        index = int((self.clock() - self._began) / FRAME + 1e-6)
+        while self.status == "playing" and index >= FAKE_CARD.frames_per_chunk:
+            self.actions.append(self._latch.take())
+            self._chunk = self._session.step(self.actions[-1])
+            self._began += FAKE_CARD.chunk_seconds
+            index -= FAKE_CARD.frames_per_chunk
+        index = min(index, FAKE_CARD.frames_per_chunk - 1)
+        new, self._last = self._last != (self._chunk.index, index), (self._chunk.index, index)
+        return Shown(self._chunk.frames[index], self._chunk.index, index, new, 0)
+
+    def pause(self, paused):
+        self.status = "paused" if paused else "playing"
+
+    def save(self):
+        self.saved, self.saves = self._session.snapshot(), self.saves + 1
+
+    def load(self, data):
+        self.loads.append(data)
+
+    def close(self):
+        self.closed = True
+
+
+class Server:
+    """A ServerProcess's verbs without a process."""
+
+    def __init__(self):
+        self.address, self.alive, self.restarts, self.closed = None, True, 0, False
+
+    def poll(self):
+        return self.address
+
+    def restart(self):
+        self.alive, self.restarts = True, self.restarts + 1
+
+    def close(self):
+        self.closed = True
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.fixture
+def open_window(clock, monkeypatch, tmp_path):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("HELIOS_WORLD_HOME", str(tmp_path))
+    opened = []
+
+    def open_one(server=None, address="tcp://127.0.0.1:1", card=None, **options):
+        link = Link(
+            lambda _: StandIn(clock), scene=None, seed=0, server=server, address=address if server is None else None,
+            card=card,
+        )  # fmt: skip
+        window = Window(link, clock=clock, **options)
+        opened.append(window)
+        return window
+
+    yield open_one
+    for window in opened:
+        window.close()
+
+
+def turn(window, clock, seconds=0.0):
+    """One turn of the loop, `seconds` later."""
+    clock.now += seconds
+    for event in pygame.event.get():
+        window.handle(event)
+    window.update(clock.now)
+    return window.draw(clock.now)
+
+
+def key(code, mod=0):
+    return pygame.event.Event(pygame.KEYDOWN, key=code, mod=mod), pygame.event.Event(pygame.KEYUP, key=code, mod=mod)
+
+
+def test_a_tap_shorter_than_a_chunk_acts(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    for event in key(pygame.K_LEFT):
+        pygame.event.post(event)
+    turn(window, clock, 0.01)
+    stream = window.link.stream
+    assert stream.holds == [{"turn_left"}, frozenset()], "down and up must both be sent, in this order"
+    for _ in range(12):
+        turn(window, clock, FRAME)
+    assert stream.actions[0] == Action.of("turn_left")
+    assert set(stream.actions[1:]) == {Action()}
+
+
+def test_losing_the_keyboard_lets_go_of_every_key(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    window.handle(key(pygame.K_w)[0])
+    window.handle(key(pygame.K_LEFT)[0])
+    assert window.held == {"forward", "turn_left"}
+    window.handle(pygame.event.Event(pygame.WINDOWFOCUSLOST))
+    assert window.link.stream.holds[-1] == frozenset() == window.held
+
+
+def test_it_draws_only_when_something_changed(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    assert not turn(window, clock)
+    assert not turn(window, clock, 0.001)
+    assert turn(window, clock, FRAME), "the next frame is due"
+    assert np.array_equal(window.shown.pixels, window.link.stream.tick().pixels)
+    pygame.event.post(key(pygame.K_F3)[0])
+    assert turn(window, clock), "the figures appear"
+
+
+def test_the_picture_on_screen_is_the_frame(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    turn(window, clock, FRAME)
+    screen = pygame.surfarray.array3d(pygame.display.get_surface()).swapaxes(0, 1)
+    height, width = FAKE_CARD.frame_shape[:2]
+    assert screen.shape == (height * 4, width * 4, 3) or screen.shape == (512, 640, 3)
+    factor = screen.shape[0] // height
+    small = screen.reshape(height, factor, width, factor, 3).mean((1, 3))
+    assert np.abs(small - window.shown.pixels).mean() < 4
+
+
+def test_it_keeps_the_shape_of_the_world_in_any_window(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    assert window._view((1000, 512)).size == (640, 512)
+    assert window._view((1000, 512)).centerx == 500
+    assert window._view((320, 900)).size == (320, 256)
+    assert window._view((1, 1)).size == (1, 1)
+
+
+def test_reset_takes_the_next_seed_and_shift_keeps_it(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    window.handle(key(pygame.K_r)[0])
+    window.handle(key(pygame.K_r, pygame.KMOD_LSHIFT)[0])
+    assert window.link.stream.starts == [(None, 0), (None, 1), (None, 1)]
+
+
+def test_pause_stops_the_world_and_goes_on(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    window.handle(key(pygame.K_p)[0])
+    assert window.link.status == "paused"
+    assert turn(window, clock)
+    window.handle(key(pygame.K_p)[0])
+    assert window.link.status == "playing"
+
+
+def test_quick_save_and_load_go_through_one_file(open_window, clock, tmp_path):
+    window = open_window()
+    turn(window, clock)
+    window.handle(key(pygame.K_F9)[0])
+    assert window._toast == "nothing saved yet: F5 saves"
+    window.handle(key(pygame.K_F5)[0])
+    turn(window, clock)
+    path = tmp_path / "saves" / "fake.world"
+    assert window._toast == f"saved: {path}"
+    window.handle(key(pygame.K_F9)[0])
+    assert window.link.stream.loads == [path.read_bytes()]
+
+
+def test_a_save_that_cannot_be_written_is_said(open_window, clock, tmp_path):
+    window = open_window()
+    turn(window, clock)
+    (tmp_path / "saves").write_text("in the way")
+    window.handle(key(pygame.K_F5)[0])
+    turn(window, clock)
+    assert window._toast.startswith("cannot save to ")
+
+
+def test_screenshots_are_numbered_and_show_the_world_alone(open_window, clock, tmp_path):
+    window = open_window()
+    turn(window, clock)
+    window.handle(key(pygame.K_F3)[0])
+    turn(window, clock, FRAME)
+    for _ in range(2):
+        window.handle(key(pygame.K_F12)[0])
+    paths = sorted((tmp_path / "screenshots").iterdir())
+    assert [path.name for path in paths] == ["fake-maze-0001.png", "fake-maze-0002.png"]
+    assert str(paths[1]) in window._toast
+    picture = pygame.image.load(paths[0])
+    wanted = scale_picture(window.shown.pixels, picture.get_size())
+    assert np.array_equal(pygame.surfarray.array3d(picture), pygame.surfarray.array3d(wanted))
+
+
+def test_the_window_opens_before_there_is_a_generator(open_window, clock):
+    server = Server()
+    window = open_window(server=server, card=FAKE_CARD)
+    assert window.link.status == "waking"
+    assert not turn(window, clock, 0.01)
+    assert turn(window, clock, 1.0), "the bar moves while it loads"
+    assert pygame.surfarray.array3d(pygame.display.get_surface()).max() > 100
+    window.handle(key(pygame.K_r)[0])
+    assert window._toast == "not now: there is no generator"
+    server.address = "tcp://127.0.0.1:2"
+    turn(window, clock, 0.01)
+    assert window.link.status == "playing"
+    assert window.shown is not None
+
+
+def test_a_dead_generator_is_said_and_restarted(open_window, clock):
+    server = Server()
+    server.address = "tcp://127.0.0.1:2"
+    window = open_window(server=server)
+    turn(window, clock)
+    turn(window, clock, FRAME)
+    stream = window.link.stream
+    server.alive, stream.status = False, "lost"
+    assert turn(window, clock, FRAME)
+    assert window.link.trouble == "generator lost: restarting"
+    assert server.restarts == 1
+    server.alive = False
+    turn(window, clock, 0.5)
+    assert server.restarts == 1, "one that dies at once again is not restarted in a spin"
+    turn(window, clock, 5.0)
+    assert server.restarts == 2
+    stream.status = "playing"
+    turn(window, clock, FRAME)
+    assert window.link.trouble is None
+    assert not window.done
+
+
+def test_a_lost_server_of_somebody_else_is_waited_for(open_window, clock):
+    window = open_window(address="tcp://127.0.0.1:7")
+    turn(window, clock)
+    window.link.stream.status = "lost"
+    turn(window, clock, FRAME)
+    assert window.link.trouble == "generator lost: waiting for tcp://127.0.0.1:7"
+
+
+def test_a_controller_steers_and_the_keyboard_joins_in(open_window, clock):
+    script = ScriptController(parse_script("1 forward\n1 attack", FAKE_CARD.buttons))
+    window = open_window(steer=lambda card: script)
+    for _ in range(6):
+        turn(window, clock, FRAME)
+    window.handle(key(pygame.K_LEFT)[0])
+    for _ in range(8):
+        turn(window, clock, FRAME)
+    held = [action.buttons for action in window.link.stream.actions]
+    assert {"forward"} in held or {"forward", "attack"} in held
+    assert any("turn_left" in buttons for buttons in held)
+
+
+def test_it_closes_after_the_seconds_asked_for(open_window, clock):
+    seen = []
+    window = open_window(seconds=1.0, on_frame=seen.append)
+    turns = 0
+    while not window.done:
+        turn(window, clock, FRAME)
+        turns += 1
+        assert turns < 100
+    assert 16 <= len(seen) <= 19
+    assert all(frame.shape == FAKE_CARD.frame_shape for frame in seen)
+
+
+def test_quit_and_escape_end_it(open_window, clock):
+    for event in (pygame.event.Event(pygame.QUIT), key(pygame.K_ESCAPE)[0]):
+        window = open_window()
+        window.handle(event)
+        assert window.done
+
+
+def test_full_screen_and_back(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    before = pygame.display.get_surface().get_size()
+    window.handle(key(pygame.K_F11)[0])
+    assert pygame.display.get_surface().get_flags() & pygame.FULLSCREEN
+    assert turn(window, clock)
+    window.handle(key(pygame.K_RETURN, pygame.KMOD_LALT)[0])
+    turn(window, clock)
+    assert pygame.display.get_surface().get_size() == before
+
+
+def test_closing_the_link_ends_the_stream_and_the_server(open_window, clock):
+    server = Server()
+    server.address = "tcp://127.0.0.1:2"
+    window = open_window(server=server)
+    turn(window, clock)
+    window.link.close()
+    assert window.link.stream.closed
+    assert server.closed
+
+
+def test_no_screen_is_told_apart(monkeypatch, clock):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
+    pygame.display.quit()
+    with pytest.raises(NoDisplay, match="no window can be opened here"):
+        Window(Link(StandIn, scene=None, seed=0, address="tcp://127.0.0.1:1"), clock=clock)
+
+
+def test_an_unknown_scene_on_the_server_is_a_user_error(clock):
+    class Elsewhere(StandIn):
+        def start(self, scene, seed):
+            self.card = FAKE_CARD
+
+    link = Link(lambda _: Elsewhere(clock), scene="attic", seed=0, address="tcp://127.0.0.1:1")
+    with pytest.raises(UserError, match="unknown scene 'attic': choose from maze, hall"):
+        link.update(0.0)
+
+
+def test_key_names_are_pygames_and_the_windows_keys_are_told(open_window):
+    open_window()
+    for name in KEY_NAMES:
+        assert pygame.key.name(pygame.key.key_code(name)) == name
+    told = " ".join(keys for keys, _ in WINDOW_KEYS).lower().replace("/", " ").split()
+    assert set(RESERVED) <= set(told)
+
+
+@pytest.mark.parametrize("size", [(160, 128), (640, 512), (1350, 1080)])
+def test_every_overlay_fits_every_size(size):
+    os.environ.setdefault("SDL_VIDEODRIVER", "dummy")
+    pygame.font.init()
+    full = Overlay(
+        rows=(("shown", "17.5 fps"),), buttons=(("forward", True), ("turn_left", False)), banner=("lost", "waiting"),
+        toast="screenshot: /a/very/long/path" * 6, sheet=WINDOW_KEYS, word="paused", waking=(1.5, "loading"),
+    )  # fmt: skip
+    surface = pygame.Surface(size)
+    draw_overlay(surface, full)
+    assert pygame.surfarray.array3d(surface).max() > 150
