@@ -15,7 +15,7 @@ import msgpack
 import numpy as np
 
 from helios_world.card import WorldCard
-from helios_world.errors import ProtocolError
+from helios_world.errors import ProtocolError, UserError
 from helios_world.world import Frames as FrameArray
 from helios_world.world import Start
 
@@ -217,10 +217,10 @@ def decode(parts: Sequence[bytes]) -> Message:
 
 
 def pack_start(start: Start) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], bytes]:
-    """`Reset.arrays` and `Reset.payload` for the material in `start`, each array checked for its number format.
+    """`Reset.arrays` and `Reset.payload` for the material in `start`, already checked against the card.
 
     Raises:
-        ProtocolError: more material than one message may hold.
+        UserError: more material than one message may hold.
     """
     arrays, blobs = [], []
     for name, dtype in _START_DTYPES.items():
@@ -231,7 +231,7 @@ def pack_start(start: Start) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], b
             blobs.append(array.tobytes())
     payload = b"".join(blobs)
     if len(payload) > MAX_PAYLOAD:
-        raise ProtocolError(f"start material has {len(payload)} bytes: at most {MAX_PAYLOAD}")
+        raise UserError(f"the material to start from has {len(payload)} bytes: at most {MAX_PAYLOAD}")
     return tuple(arrays), payload
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,6 +60,7 @@ class Game:
         game = vizdoom.DoomGame()
         game.load_config(str(Path(vizdoom.scenarios_path) / f"{SCENARIOS[scene]}.cfg"))
         game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
+        game.set_doom_config_path(str(Path(tempfile.gettempdir()) / f"helios-world-{os.getpid()}.ini"))
         game.set_window_visible(False)
         game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X256)
         game.set_screen_format(vizdoom.ScreenFormat.RGB24)

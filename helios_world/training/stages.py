@@ -34,8 +34,8 @@ def train_autoencoder(
     )
     ends = recording.chunk_ends(config.frames)
     if args.compile:
-        vae.encoder.compile()
-        vae.decoder.compile()
+        vae.encoder.compile(dynamic=False)
+        vae.decoder.compile(dynamic=False)
 
     def loss(generator: torch.Generator):
         pick = torch.randint(len(ends), (args.autoencoder_batch,), device=device, generator=generator)
@@ -77,8 +77,8 @@ def train_transformer(
         initialise(model, torch.Generator().manual_seed(args.seed))
     model = model.to(device)
     if args.compile:
-        model.compile()
-        model.encode_history = torch.compile(model.encode_history)
+        model.compile(dynamic=False)
+        model.encode_history = torch.compile(model.encode_history, dynamic=False)
     chunk = config.action_dim // recording.actions.shape[1]
     source = WindowSource(latents, recording, sum(config.history_sizes), chunk)
     ends = recording.chunk_ends(chunk, chunks_before=1)

@@ -1,0 +1,397 @@
+"""`WorldStream`: a world played in real time from a server, for whatever shows frames and has buttons.
+
+Single-threaded and never waiting: the front end calls `hold` when a button changes and `tick` for every picture. The
+stream keeps a snapshot of the world, so that it goes on where it was when a server died and another took its place.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import zmq
+from zmq.utils.monitor import recv_monitor_message
+
+from helios_world.action import check_buttons
+from helios_world.bridge import protocol
+from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
+from helios_world.bridge.player import ChunkPlayer, Shown
+from helios_world.card import WorldCard
+from helios_world.errors import ProtocolError, UserError
+from helios_world.world import Start
+
+SILENCE = 1.5  # seconds without a word after which the server counts as lost; slow worlds get three chunks more
+_PING = 1.0  # seconds between pings
+_RESEND = 0.1  # seconds after which held buttons are said again
+_STALL = 0.5  # seconds between two ticks beyond which the front end, not the server, was away
+_RECENT = 4096  # measurements kept
+
+
+@dataclass(frozen=True, slots=True)
+class StreamStats:
+    """Figures of what was measured last; nan where nothing was yet.
+
+    Attributes:
+        shown_fps: new frames shown per second, over the last two seconds.
+        chunk_ms: making one chunk, on the server.
+        round_trip_ms: from asking for a chunk to having it.
+        key_to_pixels_ms: from `hold` with changed buttons to the first frame that includes them.
+        late_chunks: chunks that came after they were due, since the stream began.
+    """
+
+    shown_fps: float
+    chunk_ms_p50: float
+    chunk_ms_p95: float
+    round_trip_ms_p50: float
+    round_trip_ms_p95: float
+    key_to_pixels_ms_p50: float
+    key_to_pixels_ms_p95: float
+    late_chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Begin:
+    """A world to start; bytes in its place are a snapshot to go on from."""
+
+    scene: str | None
+    seed: int
+    start: Start
+
+
+class WorldStream:
+    """Plays one session of the server at `address`, which need not be there yet.
+
+    Args:
+        clock: monotonic, in seconds; the one that sleeping is measured with.
+        autosave: seconds between the snapshots kept for going on after a loss.
+    Raises:
+        UserError: malformed address.
+
+    Attributes:
+        card: the world card, None until the server said what it serves.
+        message: one line for people: what is being waited for, or what went wrong last; "" when all is well.
+        saved, saves: the snapshot that `save` asked for, and how many came.
+    """
+
+    def __init__(self, address: str, *, clock: Callable[[], float] = time.monotonic, autosave: float = 2.0):
+        self._address, self._clock, self._autosave = address, clock, autosave
+        self.card: WorldCard | None = None
+        self.message = ""
+        self.saved: bytes | None = None
+        self.saves = 0
+        self._wish: _Begin | bytes | None = None  # asked for, not yet confirmed
+        self._origin: _Begin | bytes | None = None  # what to begin with again on a server that does not know us
+        self._ticket = ""
+        self._request = 0
+        self._begun = 0  # request number of an unanswered Reset or Restore
+        self._saving: dict[int, bool] = {}  # unanswered Snapshots: True for one of the player's own
+        self._live = False  # the server's session has our world
+        self._lost = False
+        self._player: ChunkPlayer | None = None
+        self._last: Shown | None = None
+        self._frozen: float | None = None  # player time of a pause
+        self._behind = 0.0  # clock minus player time: how long pauses took
+        self._held: frozenset[str] = frozenset()
+        self._seq = 0
+        self._changes: deque[tuple[int, float]] = deque(maxlen=_RECENT)  # inputs not seen in pixels yet
+        self._asked = (0, 0.0)  # chunk and when
+        self._shown_at: deque[float] = deque(maxlen=512)
+        self._seconds: deque[float] = deque(maxlen=_RECENT)
+        self._trips: deque[float] = deque(maxlen=_RECENT)
+        self._key_to_pixels: deque[float] = deque(maxlen=_RECENT)
+        self._autosaved_at = -math.inf
+        self._socket: zmq.Socket | None = None
+        self._ticked_at = clock()
+        self._connect(self._ticked_at)
+        self.message = f"waiting for {address}"
+
+    # What a front end calls
+
+    def start(self, scene: str | None = None, seed: int = 0, start: Start = Start()) -> None:
+        """Begins a new world, once the server is there. A refused first start raises from `tick`.
+
+        Raises:
+            UserError: a seed, scene or material that does not fit, as far as that is known yet.
+        """
+        if not 0 <= seed < 1 << 63:
+            raise UserError(f"seed is {seed}: must be from 0 to 2^63-1")
+        if self.card is not None:
+            self.card.check_scene(scene)
+            start.check(self.card)
+        self._wish = _Begin(scene, seed, start)
+        if self._welcomed:
+            self._begin(self._wish)
+
+    def reset(self, scene: str | None = None, seed: int = 0) -> None:
+        """Begins a new world; the old one shows until it comes."""
+        self.start(scene, seed)
+
+    def load(self, snapshot: bytes) -> None:
+        """Goes over to the world in `snapshot`. If the server refuses it the world goes on, and `message` says why."""
+        if len(snapshot) > protocol.MAX_PAYLOAD:
+            raise UserError(f"snapshot has {len(snapshot)} bytes: at most {protocol.MAX_PAYLOAD}")
+        self._wish = bytes(snapshot)
+        if self._welcomed:
+            self._begin(self._wish)
+
+    def save(self) -> None:
+        """Asks for a snapshot, which appears in `saved`; nothing happens while there is no world."""
+        if self._live:
+            self._ask_snapshot(own=True)
+
+    def hold(self, buttons: Iterable[str]) -> None:
+        """`buttons` are held from now on. UserError for one that the world does not have."""
+        held = check_buttons(buttons, self.card.buttons) if self.card else frozenset(buttons)
+        if held == self._held:
+            return
+        self._held = held
+        if self._live and self._act(self._clock()) and self.status == "playing":
+            self._changes.append((self._seq, self._clock()))
+
+    def pause(self, paused: bool) -> None:
+        """Stops world time, or lets it go on; inputs are kept."""
+        now = self._clock()
+        if paused and self._frozen is None:
+            self._frozen = now - self._behind
+            self._changes.clear()
+        elif not paused and self._frozen is not None:
+            self._behind, self._frozen = now - self._frozen, None
+
+    def tick(self) -> Shown | None:
+        """Does all there is to do now and gives the frame due; the last one while none is. None before the first.
+
+        Raises:
+            UserError, ServerError: the server refused to start the world, or speaks another version.
+        """
+        now = self._clock()
+        stalled, self._ticked_at = now - self._ticked_at > _STALL, now
+        self._drain(now)
+        if stalled:
+            self._heard_at = now
+        self._watch(now)
+        if self._live and not self._begun:
+            self._drive(now)
+        return self._show(now)
+
+    def wait(self, timeout: float) -> None:
+        """Sleeps until `tick` may have something new to do or show, or until `timeout` seconds have passed."""
+        now = self._clock()
+        until = now + timeout
+        if self._live and not self._begun and self._frozen is None:
+            until = min(until, self._player.next_event(now - self._behind) + self._behind)
+        self._poller.poll(math.ceil(max(0.0, until - now) * 1000))
+
+    @property
+    def status(self) -> str:
+        """ "connecting" until the first world is there, then "playing", "paused" or "lost"."""
+        if self._lost:
+            return "lost"
+        if self._last is None:
+            return "connecting"
+        return "playing" if self._frozen is None else "paused"
+
+    @property
+    def stats(self) -> StreamStats:
+        """What was measured lately."""
+        recent = [t for t in self._shown_at if t > self._ticked_at - 2.0]
+        return StreamStats(
+            len(recent) / 2.0,
+            *_percentiles(self._seconds),
+            *_percentiles(self._trips),
+            *_percentiles(self._key_to_pixels),
+            0 if self._player is None else self._player.late_chunks,
+        )
+
+    def close(self) -> None:
+        """Ends the session and the connection."""
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            close_socket(self._socket)
+            self._socket = None
+
+    # Connection
+
+    def _connect(self, now: float) -> None:
+        """A fresh connection: nothing that was under way on the old one comes through."""
+        if self._socket is not None:
+            self._socket.disable_monitor()
+            self._socket.close(0)
+        self._socket = open_socket(self._address)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+        self._welcomed = self._live = False
+        self._begun, self._saving = 0, {}
+        self._changes.clear()
+        self._heard_at = self._pinged_at = now
+        self._send(protocol.Hello(protocol.VERSION, NAME, self._ticket))
+
+    def _lose(self, now: float, why: str) -> None:
+        self._lost = self._last is not None
+        self.message = why
+        self._connect(now)
+
+    def _watch(self, now: float) -> None:
+        """Finds out whether the server is still there, and tells it that we are."""
+        if self._monitor.poll(0):
+            recv_monitor_message(self._monitor)
+            self._lose(now, f"lost the server at {self._address}: waiting for it")
+        elif now - self._heard_at > SILENCE + 3 * max(list(self._seconds)[-4:], default=0.0):
+            self._lose(now, f"no answer from {self._address}: waiting for it")
+        elif self._welcomed and now - self._pinged_at >= _PING:
+            self._pinged_at = now
+            self._send(protocol.Ping(now))
+
+    def _send(self, message: protocol.Message) -> bool:
+        """False if the connection takes nothing more; the silence that follows ends it."""
+        try:
+            self._socket.send_multipart(protocol.encode(message), zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
+    def _drain(self, now: float) -> None:
+        while True:
+            try:
+                parts = self._socket.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                return
+            try:
+                message = protocol.decode(parts)
+                self._heard_at = now
+                self._receive(message, now)
+            except ProtocolError as error:
+                self.message = f"{self._address} sent what is no message: {error}"
+
+    def _receive(self, message: protocol.Message, now: float) -> None:
+        match message:
+            case protocol.Welcome():
+                self._welcome(message)
+            case protocol.Frames() if message.request and message.request == self._begun:
+                self._player.reset()
+                self._confirm()
+                self._autosaved_at = -math.inf
+                self._take(message, now)
+            case protocol.Frames() if not message.request and self._live and not self._begun:
+                self._take(message, now)
+            case protocol.Done() if message.request == self._begun:
+                self._player.reset(message.chunk)
+                self._confirm()
+            case protocol.Done() if message.request in self._saving:
+                if self._saving.pop(message.request):
+                    self.saved, self.saves = message.payload, self.saves + 1
+                elif not self._begun:
+                    self._origin = message.payload
+            case protocol.Error():
+                self._refused(message, now)
+
+    def _welcome(self, welcome: protocol.Welcome) -> None:
+        known = welcome.session == self._ticket and welcome.chunk > 0
+        if self._player is None or welcome.card != self.card:
+            self._player = ChunkPlayer(welcome.card.fps, welcome.card.frames_per_chunk)
+        self.card, self._ticket = welcome.card, welcome.session
+        self._welcomed, self._live = True, known
+        target = self._wish if self._wish is not None or known else self._origin
+        if target is not None:
+            self._begin(target)
+        elif known:
+            self._player.reset(welcome.chunk)
+            self._resumed()
+
+    def _begin(self, what: _Begin | bytes) -> None:
+        """Sends the request for a world. What still comes of the old one is not shown."""
+        self._request += 1
+        self._begun = self._request
+        self._changes.clear()
+        if isinstance(what, bytes):
+            self._send(protocol.Restore(self._request, what))
+            return
+        arrays, payload = protocol.pack_start(what.start.check(self.card))
+        self._send(protocol.Reset(self._request, self.card.check_scene(what.scene), what.seed, arrays, payload))
+
+    def _confirm(self) -> None:
+        """The world that was asked for is there."""
+        if self._wish is not None:
+            self._origin, self._wish = self._wish, None
+        self._begun, self._live = 0, True
+        self._resumed()
+
+    def _resumed(self) -> None:
+        self._lost, self.message = False, ""
+        self._act(self._clock())
+
+    def _refused(self, error: protocol.Error, now: float) -> None:
+        self.message = error.message
+        self._saving.pop(error.request, None)
+        if error.code == "unknown_session":
+            self._lose(now, error.message)
+        elif error.code == "version":
+            raise error_of(error)
+        elif error.request and error.request == self._begun:
+            self._begun, self._wish = 0, None
+            if not self._live:
+                raise error_of(error)
+
+    # Playing
+
+    def _drive(self, now: float) -> None:
+        """Asks for the next chunk when it is time, and repeats what is held."""
+        if self._frozen is None:
+            wanted = self._player.wants_chunk(now - self._behind)
+            if wanted and self._act(now, wanted):
+                self._player.asked(wanted, now - self._behind)
+                self._asked = (wanted, now)
+        if self._held and now - self._acted_at >= _RESEND:
+            self._act(now)
+
+    def _act(self, now: float, wanted: int = 0) -> bool:
+        self._seq += 1
+        self._acted_at = now
+        return self._send(protocol.Act(self._seq, now, self._held, wanted))
+
+    def _ask_snapshot(self, *, own: bool) -> None:
+        self._request += 1
+        self._saving[self._request] = own
+        self._send(protocol.Snapshot(self._request))
+
+    def _take(self, message: protocol.Frames, now: float) -> None:
+        """A chunk came. Right after it the server has time, so this is when to ask for a snapshot."""
+        time_of_player = now - self._behind if self._frozen is None else self._frozen
+        if not self._player.put(message.index, protocol.unpack_frames(message), time_of_player, message.seq):
+            return
+        if message.index:
+            self._seconds.append(message.seconds)
+        if message.index == self._asked[0]:
+            self._trips.append(now - self._asked[1])
+        if now - self._autosaved_at >= self._autosave and False not in self._saving.values():
+            self._autosaved_at = now
+            self._ask_snapshot(own=False)
+
+    def _show(self, now: float) -> Shown | None:
+        if self._player is None:
+            return None
+        shown = self._player.frame(now - self._behind if self._frozen is None else self._frozen)
+        if shown is None:  # a world without a chunk yet
+            if self._last is not None and self._last.is_new:
+                self._last = Shown(self._last.pixels, self._last.chunk, self._last.index, False, self._last.seq)
+            return self._last
+        self._last = shown
+        if shown.is_new:
+            self._shown_at.append(now)
+            while self._changes and self._changes[0][0] <= shown.seq:
+                self._key_to_pixels.append(now - self._changes.popleft()[1])
+        return shown
+
+
+def _percentiles(seconds: Iterable[float]) -> tuple[float, float]:
+    """p50 and p95 in milliseconds; nan of nothing."""
+    values = np.fromiter(seconds, float)
+    if not len(values):
+        return math.nan, math.nan
+    middle, high = np.percentile(values, [50, 95]) * 1000
+    return float(middle), float(high)
