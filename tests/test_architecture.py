@@ -34,7 +34,7 @@ HOMES = {
     "av": ("demos/recording.py",),
     "torch": (
         *("helios_world/model/", "helios_world/sampling/", "helios_world/checkpoint.py", "helios_world/generator.py"),
-        *("helios_world/training/", "demos/doctor.py", "demos/eval.py"),
+        *("helios_world/training/", "demos/doctor.py", "demos/eval.py", "demos/serve.py"),
     ),
 }
 MAY_IMPORT_TRAINING = ("demos/eval.py", "helios_world/training/")

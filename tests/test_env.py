@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import threading
 import warnings
 
 import gymnasium as gym
@@ -178,3 +179,38 @@ def test_the_key_codes_are_those_that_pygame_reports(monkeypatch):
     pygame.display.init()
     assert {name: pygame.key.key_code(name) for name in KEY_CODES} == KEY_CODES
     pygame.display.quit()
+
+
+@pytest.mark.slow
+def test_the_shipped_world_passes_and_repeats_itself():
+    env = gym.make(ENV_ID, world="doom", scene="maze", dtype="float32").unwrapped
+    assert env.observation_space == gym.spaces.Box(0, 255, (128, 160, 3), np.uint8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+    clip = env.reset(seed=1)[1]["frames"]
+    twins = [gym.make(ENV_ID, world="doom", dtype="float32") for _ in range(2)]
+    for twin in twins:
+        twin.reset(seed=4, options={"video": np.concatenate([clip, clip]), "actions": np.zeros((8, 7))})
+    for action in (1, 5, 0):
+        first, second = (twin.step(action)[4]["frames"] for twin in twins)
+        assert first.shape == (4, 128, 160, 3) and np.array_equal(first, second)
+
+
+def test_a_world_on_a_server_looks_as_it_does_here():
+    from helios_world.bridge.server import WorldServer
+
+    server, stop = WorldServer(WorldEngine(FakeWorldModel())), threading.Event()
+    thread = threading.Thread(target=server.serve, args=(stop.is_set,))
+    thread.start()
+    local, remote = fake_env(), gym.make(ENV_ID, connect=server.address)
+    try:
+        assert remote.action_space == local.action_space and remote.observation_space == local.observation_space
+        assert np.array_equal(local.reset(seed=6)[1]["frames"], remote.reset(seed=6)[1]["frames"])
+        remote.unwrapped.restore(local.snapshot())
+        assert np.array_equal(local.step(10)[4]["frames"], remote.step(10)[4]["frames"])
+    finally:
+        remote.close()
+        stop.set()
+        thread.join()
+        server.close()

@@ -1,6 +1,8 @@
 """What an installation brings: versions are pinned, extras are light, and a built wheel holds the package alone."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -39,10 +41,35 @@ def test_the_base_install_is_light_and_the_extras_exist():
     assert set(PROJECT["optional-dependencies"]) >= {"engine", "play", "doom", "test", "dev"}
 
 
+SKIPS = """
+import pytest
+
+@pytest.mark.display
+@pytest.mark.skipif(True, reason="no display")
+def test_marked():
+    pass
+
+@pytest.mark.display
+def test_inside():
+    pytest.skip("no display")
+
+def test_elsewhere():
+    pytest.skip("no reason to fail")
+"""
+
+
+@pytest.mark.parametrize(("flag", "outcome"), [("0", "3 skipped"), ("1", "1 failed, 1 skipped, 1 error")])
+def test_on_the_build_machine_a_skipped_display_test_fails(tmp_path, flag, outcome):
+    shutil.copy(ROOT / "tests" / "conftest.py", tmp_path)
+    (tmp_path / "test_skips.py").write_text(SKIPS)
+    words = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-W", "ignore", str(tmp_path)]
+    environ = {**os.environ, "HELIOS_WORLD_CI": flag}
+    ran = subprocess.run(words, cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=60)
+    assert outcome in ran.stdout.splitlines()[-1], ran.stdout
+
+
 @pytest.mark.slow
 def test_a_wheel_holds_the_package_and_nothing_else(tmp_path):
-    import shutil
-
     pytest.importorskip("setuptools", minversion="77")
     copied = tmp_path / "checkout"
     for name in ("helios_world", "envs", "controllers", "demos"):
