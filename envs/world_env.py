@@ -59,7 +59,7 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"unknown render_mode {render_mode!r}: choose from rgb_array or None")
         self.render_mode = render_mode
-        self._source = {"world": world, "connect": connect, "dtype": dtype}
+        self._world, self._connect, self._dtype = world, connect, dtype
         self._owns_session = session is None
         self._session = self._open() if session is None and connect is not None else session
         self.card: WorldCard = _read_card(world) if self._session is None else self._session.card
@@ -137,7 +137,7 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
     def _open(self) -> Session | RemoteSession:
         from helios_world.open import open_session
 
-        return open_session(**self._source)
+        return open_session(self._world, connect=self._connect, dtype=self._dtype)
 
     def _parse_options(self, options: dict[str, Any]) -> tuple[str, Start]:
         unknown = sorted(set(options) - set(RESET_OPTIONS))
