@@ -1,7 +1,7 @@
 """python -m helios_world.demos.tables: makes the marked parts of README.md and docs from the files they describe.
 
 A marked part stands between `<!-- made: KIND WORDS -->` and `<!-- end -->`, where KIND is `tree` (folders and modules),
-`commands`, or `figures NAME KEY...` (docs/results/NAME-*.json, one column a file, these keys or all).
+`commands`, `keys WORLD` (its bindings), or `figures NAME KEY...` (docs/results/NAME-*.json, these keys or all).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from helios_world.demos.cli import COMMANDS
 from helios_world.errors import UserError
+from helios_world.pack import read_card
 
 MARKED = re.compile(r"(<!-- made: (?P<kind>\w+) *(?P<words>[^\n]*?) *-->\n)(?P<body>.*?)(<!-- end -->)", re.DOTALL)
 FOLDERS = ("helios_world", "envs", "controllers", "demos")
@@ -53,10 +54,13 @@ def rewrite(text: str, root: Path) -> str:
             body = tree(root)
         elif kind == "commands":
             body = commands()
+        elif kind == "keys" and len(words) == 1:
+            body = keys(root / "helios_world" / "worlds" / words[0])
         elif kind == "figures" and words:
             body = figures(words[0], words[1:], root / "docs" / "results")
         else:
-            raise UserError(f"unknown marked part {kind} {match['words']!r}: choose from tree, commands, figures NAME")
+            allowed = "tree, commands, keys WORLD, figures NAME"
+            raise UserError(f"unknown marked part {kind} {match['words']!r}: choose from {allowed}")
         return f"{match[1]}{body}\n<!-- end -->"
 
     return MARKED.sub(made, text)
@@ -85,6 +89,16 @@ def commands() -> str:
     """A table of the commands and what each is for."""
     rows = [f"| `helios-world {name}` | {command.help} |" for name, command in COMMANDS.items()]
     return "\n".join(["| command | what it does |", "|---|---|", *rows])
+
+
+def keys(pack: Path) -> str:
+    """A table of the keys that hold each button in the world of a pack folder."""
+    if not pack.is_dir():
+        return f"There is no world `{pack.name}` yet."
+    card = read_card(str(pack))
+    held = {button: [key for key, bound in card.bindings.items() if bound == button] for button in card.buttons}
+    rows = [f"| {', '.join(names)} | {button.replace('_', ' ')} |" for button, names in held.items() if names]
+    return "\n".join(["| key | holds |", "|---|---|", *rows])
 
 
 def figures(name: str, keys: Sequence[str], folder: Path) -> str:

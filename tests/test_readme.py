@@ -82,6 +82,16 @@ def test_there_is_a_program_for_each_face():
     assert "gym.make" in local and REMOTE in remote
 
 
+def test_every_key_of_the_window_is_shown():
+    pytest.importorskip("pygame")
+    from helios_world.demos.window import WINDOW_KEYS
+
+    rows = re.findall(r"^\| (.*?) \|", README, re.MULTILINE)
+    shown = {key for row in rows for key in row.split(", ")}
+    wanted = {key for keys, _ in WINDOW_KEYS for key in keys.split(" / ") if not key.startswith("Shift")}
+    assert wanted <= shown
+
+
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
 def test_tables_are_what_the_files_say(path):
     text = path.read_text(encoding="utf-8")
