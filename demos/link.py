@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
 from helios_world.card import WorldCard
+from helios_world.errors import HeliosWorldError
 
 PATIENCE = 4.0  # seconds between restarts of a generator that keeps dying
+GOES_ON = "the world goes on where it was as soon as it is back"
 
 
 class Link:
@@ -39,7 +42,7 @@ class Link:
         self.seed = seed
         self._connect, self._address, self._card, self._scene = connect, address, card, scene
         self._restarted = float("-inf")
-        self._welcomed = False
+        self._failure = ""
 
     @property
     def card(self) -> WorldCard | None:
@@ -53,8 +56,8 @@ class Link:
 
     @property
     def status(self) -> str:
-        """`waking` before the first contact, then what the stream says."""
-        if not self._welcomed:
+        """`waking` before the first picture, then `playing`, `paused` or `lost`."""
+        if self.stream is None or self.stream.status == "connecting":
             return "waking"
         return self.stream.status
 
@@ -64,14 +67,21 @@ class Link:
         return "loading the generator" if self.server is not None else f"waiting for {self._address}"
 
     @property
-    def trouble(self) -> str | None:
-        """One line on what is wrong and what happens about it; None while all is well."""
-        if self.status not in ("lost", "connecting"):
+    def trouble(self) -> tuple[str, str] | None:
+        """What is wrong, and what happens about it; None while all is well."""
+        if self.status != "lost":
             return None
-        return "generator lost: restarting" if self.server else f"generator lost: waiting for {self._address}"
+        if self.server is None:
+            return f"generator lost: waiting for {self._address}", GOES_ON
+        return "generator lost: restarting", self._failure or GOES_ON
 
     def update(self, now: float) -> None:
-        """To be called often. UserError when our server cannot start at all, or the scene is unknown there."""
+        """To be called often.
+
+        Raises:
+            UserError: our server refuses to start.
+            ConnectionLost: our server ended before it was ever ready.
+        """
         if self.stream is None:
             address = self._address if self.server is None else self.server.poll()
             if address is None:
@@ -79,17 +89,30 @@ class Link:
             self._address = address
             self.stream = self._connect(address)
             self.stream.start(self._scene, self.seed)
-        if self.server is not None and not self.server.alive and now - self._restarted > PATIENCE:
-            self._restarted = now
-            self.server.restart()
-        if not self._welcomed and self.stream.card is not None:
-            self.stream.card.check_scene(self._scene)
-            self._welcomed = True
+        elif self.server is not None:
+            self._keep_alive(now)
+
+    def wait(self, seconds: float) -> None:
+        """Sleeps until there may be something new to show, `seconds` at most."""
+        if self.stream is None:
+            time.sleep(seconds)
+        else:
+            self.stream.wait(seconds)
 
     def reset(self, seed: int) -> None:
         """Starts the scene again."""
         self.seed = seed
         self.stream.reset(self._scene, seed)
+
+    def _keep_alive(self, now: float) -> None:
+        try:
+            if self.server.poll() is not None:
+                self._failure = ""
+        except HeliosWorldError as error:  # the new one did not get as far as being ready
+            self._failure = str(error)
+        if not self.server.alive and now - self._restarted > PATIENCE:
+            self._restarted = now
+            self.server.restart()
 
     def close(self) -> None:
         """Leaves the session and ends our own server."""

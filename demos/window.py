@@ -11,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
+# Both are read by pygame's import; the class is what docks and task bars name and group windows by.
 os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
+os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "helios-world")
 
 import pygame
 
@@ -19,7 +21,7 @@ from helios_world.card import WorldCard
 from helios_world.controllers import Controller, Keyboard, check_bindings, keys_by_button
 from helios_world.demos.hud import Overlay, draw_overlay, help_sheet
 from helios_world.demos.link import Link
-from helios_world.errors import HeliosWorldError
+from helios_world.errors import HeliosWorldError, UserError
 from helios_world.home import home_folder
 from helios_world.snapshot import SUFFIX, write_bytes
 
@@ -97,7 +99,6 @@ class Window:
 
     def run(self, each: Callable[[float], None] | None = None) -> None:
         """Until somebody quits. `each(now)` is called every turn, before events are read."""
-        ticker = pygame.time.Clock()
         while not self.done:
             if each is not None:
                 each(self._clock())
@@ -105,7 +106,7 @@ class Window:
                 self.handle(event)
             self.update(self._clock())
             self.draw(self._clock())
-            ticker.tick(RATE)
+            self.link.wait(1 / RATE)
 
     def close(self) -> None:
         """The window goes; the link is closed by whoever made it."""
@@ -142,7 +143,7 @@ class Window:
             self._write_save(stream.saved)
         if stream.message != self._message:
             self._message = stream.message
-            if self._message and self.link.status != "lost":
+            if self._message and self.link.status in ("playing", "paused"):
                 self.say(self._message)
         if self.seconds is not None and self.first_shown is not None and now - self.first_shown >= self.seconds:
             self.done = True
@@ -280,7 +281,14 @@ class Window:
         except OSError as error:
             self.say(f"cannot read {path}: {error.strerror}")
         else:
+            self._restore(data)
+
+    def _restore(self, data: bytes) -> None:
+        try:
             self.link.stream.load(data)
+        except UserError as error:
+            self.say(str(error))
+        else:
             self.say("loaded")
 
     def _write_save(self, data: bytes) -> None:
@@ -335,7 +343,7 @@ class Window:
         return Overlay(
             rows=self._rows if self._hud else (),
             buttons=tuple((button, button in self.held) for button in card.buttons) if self._hud and card else (),
-            banner=(trouble, "the world goes on where it was as soon as it is back") if trouble else None,
+            banner=trouble,
             toast=self._toast if now < self._toast_until else "",
             sheet=help_sheet(keys_by_button(card.bindings) if card else {}, WINDOW_KEYS) if self._help else (),
             word="paused" if self.link.status == "paused" and not self._help else "",
@@ -350,9 +358,9 @@ class Window:
         stats = stream.stats
         return (
             ("shown", f"{stats.shown_fps:.1f} fps"),
-            ("chunk", f"{stats.chunk_ms_p50:.0f} ms, p95 {stats.chunk_ms_p95:.0f}"),
-            ("round trip", f"{stats.round_trip_ms_p50:.0f} ms, p95 {stats.round_trip_ms_p95:.0f}"),
-            ("key to pixels", f"{stats.key_to_pixels_ms_p50:.0f} ms, p95 {stats.key_to_pixels_ms_p95:.0f}"),
+            ("chunk", _spread(stats.chunk_ms_p50, stats.chunk_ms_p95)),
+            ("round trip", _spread(stats.round_trip_ms_p50, stats.round_trip_ms_p95)),
+            ("key to pixels", _spread(stats.key_to_pixels_ms_p50, stats.key_to_pixels_ms_p95)),
             ("late chunks", str(stats.late_chunks)),
             *state,
         )
@@ -364,6 +372,11 @@ def scale_picture(pixels: np.ndarray, size: tuple[int, int]) -> pygame.Surface:
     source = pygame.image.frombuffer(np.ascontiguousarray(pixels), (width, height), "RGB").convert()
     # Edges stay edges at twice the size; what is left to enlarge is smoothed, which hides the grid.
     return pygame.transform.smoothscale(pygame.transform.scale2x(source), size)
+
+
+def _spread(middle: float, high: float) -> str:
+    """Milliseconds; nothing was measured yet where they are nan."""
+    return "-" if math.isnan(middle) else f"{middle:.0f} ms, p95 {high:.0f}"
 
 
 def _icon() -> pygame.Surface:

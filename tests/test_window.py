@@ -273,7 +273,7 @@ def test_a_dead_generator_is_said_and_restarted(open_window, clock):
     stream = window.link.stream
     server.alive, stream.status = False, "lost"
     assert turn(window, clock, FRAME)
-    assert window.link.trouble == "generator lost: restarting"
+    assert window.link.trouble[0] == "generator lost: restarting"
     assert server.restarts == 1
     server.alive = False
     turn(window, clock, 0.5)
@@ -291,7 +291,7 @@ def test_a_lost_server_of_somebody_else_is_waited_for(open_window, clock):
     turn(window, clock)
     window.link.stream.status = "lost"
     turn(window, clock, FRAME)
-    assert window.link.trouble == "generator lost: waiting for tcp://127.0.0.1:7"
+    assert window.link.trouble[0] == "generator lost: waiting for tcp://127.0.0.1:7"
 
 
 def test_a_controller_steers_and_the_keyboard_joins_in(open_window, clock):
@@ -355,14 +355,19 @@ def test_no_screen_is_told_apart(monkeypatch, clock):
         Window(Link(StandIn, scene=None, seed=0, address="tcp://127.0.0.1:1"), clock=clock)
 
 
-def test_an_unknown_scene_on_the_server_is_a_user_error(clock):
-    class Elsewhere(StandIn):
-        def start(self, scene, seed):
-            self.card = FAKE_CARD
+def test_why_a_restart_fails_is_said(open_window, clock):
+    class Refused(Server):
+        def poll(self):
+            if self.restarts:
+                raise UserError("port 5 is taken")
+            return "tcp://127.0.0.1:5"
 
-    link = Link(lambda _: Elsewhere(clock), scene="attic", seed=0, address="tcp://127.0.0.1:1")
-    with pytest.raises(UserError, match="unknown scene 'attic': choose from maze, hall"):
-        link.update(0.0)
+    window = open_window(server=Refused())
+    turn(window, clock)
+    window.link.server.alive, window.link.stream.status = False, "lost"
+    turn(window, clock, FRAME)
+    turn(window, clock, FRAME)
+    assert window.link.trouble == ("generator lost: restarting", "port 5 is taken")
 
 
 def test_key_names_are_pygames_and_the_windows_keys_are_told(open_window):
