@@ -61,7 +61,7 @@ class Game:
     def __init__(self, display: Display, options: list[str], home: Path):
         environ = {**os.environ, "DISPLAY": display.name, "SDL_VIDEODRIVER": "x11", "HELIOS_WORLD_HOME": str(home)}
         self.display = display
-        self.process = subprocess.Popen([sys.executable, "-m", "helios_world", "play", *options], env=environ)
+        self.process = subprocess.Popen([sys.executable, "-m", "helios_world", "play", *options], env=environ, cwd=home)
         self._view = self._find()
         self._wait_for_a_picture()
 

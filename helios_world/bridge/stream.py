@@ -195,6 +195,11 @@ class WorldStream:
         return "playing" if self._frozen is None else "paused"
 
     @property
+    def seq(self) -> int:
+        """Number of the newest input sent; `Shown.seq` says up to which one a frame includes."""
+        return self._seq
+
+    @property
     def stats(self) -> StreamStats:
         """What was measured lately."""
         recent = [t for t in self._shown_at if t > self._ticked_at - 2.0]
