@@ -82,7 +82,9 @@ class Window:
         self._controller: Controller | None = None
         self._keyboard = Keyboard({})
         self._steered: frozenset[str] = frozenset()
-        self._chunk: list[np.ndarray] = []
+        self._steps: list[frozenset[str]] = []  # what the controller chose for chunk 1, 2, ...
+        self._chunk: list[np.ndarray] = []  # frames of the chunk on screen, so far
+        self._last_chunk: np.ndarray | None = None
         self._known: WorldCard | None = None
         self._hud = self._help = self._full = False
         self._rows: tuple[tuple[str, str], ...] = ()
@@ -135,6 +137,8 @@ class Window:
             return
         if self.link.card is not self._known:
             self._meet(self.link.card)
+        if self._controller is not None and stream.steer is None:
+            stream.steer = self._steer_chunk
         shown = stream.tick()
         if shown is not None and (shown.is_new or self.shown is None):
             self._take(shown, now)
@@ -193,11 +197,8 @@ class Window:
 
     def _take(self, shown: Any, now: float) -> None:
         if self.shown is None or shown.chunk != self.shown.chunk:
-            frames = np.stack(self._chunk) if self._chunk else None
+            self._last_chunk = np.stack(self._chunk) if self._chunk else None
             self._chunk = []
-            if self._controller is not None and self.link.status == "playing":
-                self._steered = self._controller.act(frames).buttons
-                self._hold()
         self.shown = shown
         self._taken += 1
         self._chunk.append(shown.pixels)
@@ -212,8 +213,15 @@ class Window:
         return self._keyboard.held | self._steered
 
     def _hold(self) -> None:
-        if self.link.stream is not None:
+        # With a controller the keys wait for `_steer_chunk`: what it chose must hold for exactly its chunk.
+        if self.link.stream is not None and self._controller is None:
             self.link.stream.hold(self.held)
+
+    def _steer_chunk(self, chunk: int) -> frozenset[str]:
+        while len(self._steps) < chunk:
+            self._steps.append(self._controller.act(self._last_chunk).buttons)
+        self._steered = self._steps[chunk - 1]
+        return self._steered | self._keyboard.act(None).buttons
 
     def _key_down(self, key: int, mod: int) -> None:
         if key == pygame.K_RETURN and mod & pygame.KMOD_ALT:
@@ -259,6 +267,7 @@ class Window:
     def _reset(self, mod: int) -> None:
         if self._ready():
             self.link.reset(self.link.seed if mod & pygame.KMOD_SHIFT else self.link.seed + 1)
+            self._controller, self._steps = self._steer(self._known), []
             self.say(f"seed {self.link.seed}")
 
     def _pause(self) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import helios_world
 from helios_world.bridge.process import ServerProcess
 from helios_world.demos.hud import BACK
 from helios_world.pack import list_packs
@@ -59,11 +60,21 @@ class Game:
     """`helios-world play` in a process, and its picture."""
 
     def __init__(self, display: Display, options: list[str], home: Path):
-        environ = {**os.environ, "DISPLAY": display.name, "SDL_VIDEODRIVER": "x11", "HELIOS_WORLD_HOME": str(home)}
+        environ = {
+            **os.environ,
+            "DISPLAY": display.name,
+            "SDL_VIDEODRIVER": "x11",
+            "HELIOS_WORLD_HOME": str(home),
+            "PYTHONPATH": str(Path(helios_world.__file__).resolve().parents[1]),
+        }
         self.display = display
         self.process = subprocess.Popen([sys.executable, "-m", "helios_world", "play", *options], env=environ, cwd=home)
-        self._view = self._find()
-        self._wait_for_a_picture()
+        try:
+            self._view = self._find()
+            self._wait_for_a_picture()
+        except BaseException:
+            self.close()
+            raise
 
     def _find(self) -> tuple[slice, slice]:
         window = self._wait(lambda: self.display.xdotool("search", "--onlyvisible", "--class", "helios-world"))
@@ -110,6 +121,11 @@ class Game:
             self.display.xdotool("keyup", key)
         time.sleep(0.5)  # chunks already on their way are let pass
         return sum(shift(a, b) for a, b in pairwise(looks) if not np.array_equal(a, b))
+
+    def children(self) -> list[int]:
+        """Process ids of what the game started."""
+        task = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return [int(pid) for pid in task.read_text().split()]
 
     def close(self) -> None:
         self.process.terminate()
@@ -181,6 +197,10 @@ def test_turning_moves_the_picture_the_right_way(display, options, tmp_path):
             left.append(game.motion("Left", 1.0))
             right.append(game.motion("Right", 1.0))
             display.xdotool("key", "r")  # another start
+        children = game.children()
+        display.xdotool("key", "Escape")
+        assert game.process.wait(10) == 0, "Esc must end the game"
+        assert not any(Path(f"/proc/{pid}").exists() for pid in children), "and nothing may be left of it"
     finally:
         game.close()
     measured = f"still {still}, left {left}, right {right}"

@@ -1,6 +1,8 @@
 """The window without a server: a stand-in stream, a clock that tests move, and events that tests post."""
 
 import os
+import signal
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,7 +11,9 @@ import pytest
 
 from helios_world.action import Action, ActionLatch
 from helios_world.bridge.player import Shown
-from helios_world.controllers import KEY_NAMES, ScriptController, parse_script
+from helios_world.bridge.process import ServerProcess
+from helios_world.bridge.stream import WorldStream
+from helios_world.controllers import KEY_NAMES, RandomController, Recording, Replay, ScriptController, parse_script
 from helios_world.demos.hud import Overlay, draw_overlay
 from helios_world.demos.link import Link
 from helios_world.demos.window import RESERVED, WINDOW_KEYS, NoDisplay, Window, scale_picture
@@ -37,7 +41,7 @@ class StandIn:
         self.status, self.message = "connecting", ""
         self.saved, self.saves = None, 0
         self.holds, self.actions, self.starts, self.loads = [], [], [], []
-        self.closed = False
+        self.closed, self.steer = False, None
         self.stats = SimpleNamespace(
             shown_fps=17.5, chunk_ms_p50=48.0, chunk_ms_p95=61.0, round_trip_ms_p50=50.0, round_trip_ms_p95=64.0,
             key_to_pixels_ms_p50=143.0, key_to_pixels_ms_p95=211.0, late_chunks=0,
@@ -63,6 +67,8 @@ class StandIn:
             return None
         index = int((self.clock() - self._began) / FRAME + 1e-6)
         while self.status == "playing" and index >= FAKE_CARD.frames_per_chunk:
+            if self.steer is not None:
+                self.hold(self.steer(self._chunk.index + 1))
             self.actions.append(self._latch.take())
             self._chunk = self._session.step(self.actions[-1])
             self._began += FAKE_CARD.chunk_seconds
@@ -297,14 +303,41 @@ def test_a_lost_server_of_somebody_else_is_waited_for(open_window, clock):
 def test_a_controller_steers_and_the_keyboard_joins_in(open_window, clock):
     script = ScriptController(parse_script("1 forward\n1 attack", FAKE_CARD.buttons))
     window = open_window(steer=lambda card: script)
-    for _ in range(6):
+    for _ in range(10):
         turn(window, clock, FRAME)
-    window.handle(key(pygame.K_LEFT)[0])
+    for event in key(pygame.K_LEFT):
+        window.handle(event)
     for _ in range(8):
         turn(window, clock, FRAME)
     held = [action.buttons for action in window.link.stream.actions]
-    assert {"forward"} in held or {"forward", "attack"} in held
-    assert any("turn_left" in buttons for buttons in held)
+    assert held == [{"forward"}, {"attack"}, {"forward", "turn_left"}, {"attack"}]
+
+
+def test_a_replay_in_the_window_shows_what_was_recorded(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    engine, walk = WorldEngine(FakeWorldModel()), RandomController(FAKE_CARD.buttons, 6)
+    recording = Recording("fake", "hall", 3, "float32", tuple(walk.act(None) for _ in range(12)))
+    session, start = engine.open("hall", seed=3)
+    recorded = [start.frames, *(session.step(action).frames for action in recording.actions)]
+
+    link = Link(WorldStream, scene="hall", seed=3, server=ServerProcess(["--fake"]), card=FAKE_CARD)
+    window = Window(link, steer=lambda card: Replay(recording), seconds=10)
+    compared = set()
+
+    def each(now):
+        shown = window.shown
+        if shown is not None and shown.chunk < len(recorded):
+            assert np.array_equal(shown.pixels, recorded[shown.chunk][shown.index]), f"chunk {shown.chunk} differs"
+            compared.add((shown.chunk, shown.index))
+        elif shown is not None:
+            window.done = True
+
+    try:
+        window.run(each)
+    finally:
+        window.close()
+        link.close()
+    assert len(compared) > 40
 
 
 def test_it_closes_after_the_seconds_asked_for(open_window, clock):
@@ -346,6 +379,36 @@ def test_closing_the_link_ends_the_stream_and_the_server(open_window, clock):
     window.link.close()
     assert window.link.stream.closed
     assert server.closed
+
+
+def test_a_killed_generator_comes_back_by_itself(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    server = ServerProcess(["--fake"])
+    link = Link(WorldStream, scene=None, seed=0, server=server, card=FAKE_CARD)
+    window = Window(link)
+    pids, told, end = [], [], time.monotonic() + 30
+
+    def each(now):
+        assert now < end, f"the world is not back: {link.status}, {link.trouble}"
+        if window.first_shown is not None and not pids:
+            pids.append(server.pid)
+            os.kill(server.pid, signal.SIGKILL)
+        if pids and link.trouble:
+            told.append(link.trouble[0])
+        if told and link.status == "playing" and window.shown.is_new:
+            window.done = True
+
+    try:
+        window.run(each)
+        assert set(told) == {"generator lost: restarting"}
+        assert server.alive and server.pid != pids[0]
+        pids.append(server.pid)
+    finally:
+        window.close()
+        link.close()
+    for pid in pids:
+        with pytest.raises(ProcessLookupError):
+            os.kill(pid, 0)
 
 
 def test_no_screen_is_told_apart(monkeypatch, clock):

@@ -75,6 +75,8 @@ class WorldStream:
         card: the world card, None until the server said what it serves.
         message: one line for people: what is being waited for, or what went wrong last; "" when all is well.
         saved, saves: the snapshot that `save` asked for, and how many came.
+        steer: asked for the buttons of chunk n right before n is asked for, so that they hold for exactly that chunk;
+            None where `hold` does that. The same n is asked again when a world goes back.
     """
 
     def __init__(self, address: str, *, clock: Callable[[], float] = time.monotonic, autosave: float = 2.0):
@@ -83,6 +85,7 @@ class WorldStream:
         self.message = ""
         self.saved: bytes | None = None
         self.saves = 0
+        self.steer: Callable[[int], Iterable[str]] | None = None
         self._wish: _Begin | bytes | None = None  # asked for, not yet confirmed
         self._origin: _Begin | bytes | None = None  # what to begin with again on a server that does not know us
         self._ticket = ""
@@ -328,7 +331,8 @@ class WorldStream:
 
     def _resumed(self) -> None:
         self._lost, self.message = False, ""
-        self._act(self._clock())
+        if self.steer is None:
+            self._act(self._clock())
 
     def _refused(self, error: protocol.Error, now: float) -> None:
         self.message = error.message
@@ -348,10 +352,13 @@ class WorldStream:
         """Asks for the next chunk when it is time, and repeats what is held."""
         if self._frozen is None:
             wanted = self._player.wants_chunk(now - self._behind)
+            if wanted and self.steer is not None:
+                self.hold(self.steer(wanted))
             if wanted and self._act(now, wanted):
                 self._player.asked(wanted, now - self._behind)
                 self._asked = (wanted, now)
-        if self._held and now - self._acted_at >= _RESEND:
+        # A steered stream says nothing between two askings: what is said again there would count for the next chunk.
+        if self._held and self.steer is None and now - self._acted_at >= _RESEND:
             self._act(now)
 
     def _act(self, now: float, wanted: int = 0) -> bool:
