@@ -62,10 +62,10 @@ def run(args: argparse.Namespace) -> int:
 
 def play_and_measure(link: Link, seconds: float, seed: int) -> dict[str, Any]:
     """Plays `seconds` in a window on `link` and gives the figures. UserError if the player closed it before."""
-    from helios_world.demos.probe import ProbedWindow
+    from helios_world.demos.window import Window, percentiles
 
     shown: list[float] = []
-    window = ProbedWindow(link, seconds=seconds, on_frame=lambda pixels: shown.append(time.monotonic()))
+    window = Window(link, seconds=seconds, on_frame=lambda pixels: shown.append(time.monotonic()))
     try:
         presser = None
 
@@ -77,7 +77,7 @@ def play_and_measure(link: Link, seconds: float, seed: int) -> dict[str, Any]:
                 keys = [names[0] for names in keys_by_button(link.card.bindings).values()]
                 presser = Presses(keys, seed, now)
             for name, down, due in presser.until(now):
-                window.post(name, down, due)
+                window.post_key(name, down, due)
 
         window.run(each)
         stats = link.stream.stats
@@ -86,16 +86,16 @@ def play_and_measure(link: Link, seconds: float, seed: int) -> dict[str, Any]:
         window.close()
     if lasted < seconds:
         raise UserError("the window was closed before the measurement was over")
-    middle, high = np.percentile(window.latencies, [50, 95]) * 1000
+    middle, high = percentiles(window.key_to_pixels)
     return {
         "fps": round((len(shown) - 1) / (shown[-1] - shown[0]), 3),
         "chunk_ms_p50": round(stats.chunk_ms_p50, 2),
         "chunk_ms_p95": round(stats.chunk_ms_p95, 2),
-        "key_to_pixels_ms_p50": round(float(middle), 2),
-        "key_to_pixels_ms_p95": round(float(high), 2),
+        "key_to_pixels_ms_p50": round(middle, 2),
+        "key_to_pixels_ms_p95": round(high, 2),
         "cold_start_s": round(shown[0] - _process_start(), 3),
         "late_chunks": stats.late_chunks,
-        "presses": len(window.latencies),
+        "presses": len(window.key_to_pixels),
         "seconds": seconds,
     }
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ class Window:
         self.seconds = seconds
         self.shown: Any = None  # the bridge.stream.Shown on screen
         self.first_shown: float | None = None
+        self.key_to_pixels: deque[float] = deque(maxlen=4096)  # seconds, the newest last
+        self._pressed: deque[tuple[int, float]] = deque(maxlen=4096)  # inputs not seen yet: number, when
         self._steer, self._on_frame, self._clock = steer, on_frame, clock
         self._controller: Controller | None = None
         self._keyboard = Keyboard({})
@@ -110,6 +113,11 @@ class Window:
             self.draw(self._clock())
             self.link.wait(1 / RATE)
 
+    def post_key(self, name: str, down: bool, when: float) -> None:
+        """What happens when a hand moves a key: `name` as pygame has it, `when` on the window's clock."""
+        kind = pygame.KEYDOWN if down else pygame.KEYUP
+        pygame.event.post(pygame.event.Event(kind, key=pygame.key.key_code(name), mod=0, when=when))
+
     def close(self) -> None:
         """The window goes; the link is closed by whoever made it."""
         pygame.display.quit()
@@ -119,7 +127,7 @@ class Window:
         if event.type == pygame.QUIT:
             self.done = True
         elif event.type == pygame.KEYDOWN:
-            self._key_down(event.key, event.mod)
+            self._key_down(event.key, event.mod, getattr(event, "when", None) or self._clock())
         elif event.type == pygame.KEYUP:
             self._keyboard.release(pygame.key.name(event.key))
             self._hold()
@@ -168,6 +176,8 @@ class Window:
             self._screen.blit(self._picture[1], view)
         draw_overlay(self._screen.subsurface(view), overlay)
         pygame.display.flip()
+        while self._pressed and self._pressed[0][0] <= self.shown.seq:
+            self.key_to_pixels.append(self._clock() - self._pressed.popleft()[1])
         return True
 
     def say(self, words: str) -> None:
@@ -223,14 +233,17 @@ class Window:
         self._steered = self._steps[chunk - 1]
         return self._steered | self._keyboard.act(None).buttons
 
-    def _key_down(self, key: int, mod: int) -> None:
+    def _key_down(self, key: int, mod: int, when: float) -> None:
         if key == pygame.K_RETURN and mod & pygame.KMOD_ALT:
             self._toggle_full()
         elif key in self._commands:
             self._commands[key](mod)
         else:
+            before = self.held
             self._keyboard.press(pygame.key.name(key))
             self._hold()
+            if self.held != before and self._controller is None and self.link.status == "playing":
+                self._pressed.append((self.link.stream.seq, when))
 
     def _command_table(self) -> dict[int, Callable[[int], None]]:
         return {
@@ -369,7 +382,7 @@ class Window:
             ("shown", f"{stats.shown_fps:.1f} fps"),
             ("chunk", _spread(stats.chunk_ms_p50, stats.chunk_ms_p95)),
             ("round trip", _spread(stats.round_trip_ms_p50, stats.round_trip_ms_p95)),
-            ("key to pixels", _spread(stats.key_to_pixels_ms_p50, stats.key_to_pixels_ms_p95)),
+            ("key to pixels", _spread(*percentiles(self.key_to_pixels))),
             ("late chunks", str(stats.late_chunks)),
             *state,
         )
@@ -381,6 +394,14 @@ def scale_picture(pixels: np.ndarray, size: tuple[int, int]) -> pygame.Surface:
     source = pygame.image.frombuffer(np.ascontiguousarray(pixels), (width, height), "RGB").convert()
     # Edges stay edges at twice the size; what is left to enlarge is smoothed, which hides the grid.
     return pygame.transform.smoothscale(pygame.transform.scale2x(source), size)
+
+
+def percentiles(seconds: Collection[float]) -> tuple[float, float]:
+    """p50 and p95 in milliseconds; nan of nothing."""
+    if not seconds:
+        return math.nan, math.nan
+    middle, high = np.percentile(list(seconds), [50, 95]) * 1000
+    return float(middle), float(high)
 
 
 def _spread(middle: float, high: float) -> str:

@@ -41,7 +41,7 @@ class StandIn:
         self.status, self.message = "connecting", ""
         self.saved, self.saves = None, 0
         self.holds, self.actions, self.starts, self.loads = [], [], [], []
-        self.closed, self.steer = False, None
+        self.closed, self.steer, self.seq = False, None, 0
         self.stats = SimpleNamespace(
             shown_fps=17.5, chunk_ms_p50=48.0, chunk_ms_p95=61.0, round_trip_ms_p50=50.0, round_trip_ms_p95=64.0,
             key_to_pixels_ms_p50=143.0, key_to_pixels_ms_p95=211.0, late_chunks=0,
@@ -56,10 +56,11 @@ class StandIn:
     def reset(self, scene, seed):
         self.starts.append((scene, seed))
         self._session, self._chunk = self._engine.open(scene, seed=seed)
-        self._began, self._last = self.clock(), None
+        self._began, self._last, self._chunk_seq = self.clock(), None, 0
 
     def hold(self, buttons):
         self.holds.append(buttons)
+        self.seq += 1
         self._latch.put(Action(buttons))
 
     def tick(self):
@@ -70,12 +71,12 @@ class StandIn:
             if self.steer is not None:
                 self.hold(self.steer(self._chunk.index + 1))
             self.actions.append(self._latch.take())
-            self._chunk = self._session.step(self.actions[-1])
+            self._chunk, self._chunk_seq = self._session.step(self.actions[-1]), self.seq
             self._began += FAKE_CARD.chunk_seconds
             index -= FAKE_CARD.frames_per_chunk
         index = min(index, FAKE_CARD.frames_per_chunk - 1)
         new, self._last = self._last != (self._chunk.index, index), (self._chunk.index, index)
-        return Shown(self._chunk.frames[index], self._chunk.index, index, new, 0)
+        return Shown(self._chunk.frames[index], self._chunk.index, index, new, self._chunk_seq)
 
     def pause(self, paused):
         self.status = "paused" if paused else "playing"
@@ -156,6 +157,17 @@ def test_a_tap_shorter_than_a_chunk_acts(open_window, clock):
         turn(window, clock, FRAME)
     assert stream.actions[0] == Action.of("turn_left")
     assert set(stream.actions[1:]) == {Action()}
+
+
+def test_a_press_is_timed_until_its_chunk_is_on_screen(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    turn(window, clock, 1.5 * FRAME)
+    window.post_key("left", True, clock.now)
+    window.post_key("left", False, clock.now)
+    for _ in range(6):
+        turn(window, clock, 0.5 * FRAME)
+    assert list(window.key_to_pixels) == pytest.approx([2.5 * FRAME]), "the chunk after begins four frames in"
 
 
 def test_losing_the_keyboard_lets_go_of_every_key(open_window, clock):
