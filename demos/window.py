@@ -56,7 +56,7 @@ class Window:
     Args:
         link: brings the generator.
         steer: makes what steers beside the keyboard, asked once per chunk; it may make None.
-        scale: window pixels per world pixel at the start.
+        scale: window pixels per world pixel at the start; less where the screen is too small for it.
         on_frame: told every new frame, uint8 (height, width, 3).
         seconds: of play after which the window closes; None to go on until told.
         clock: seconds; only differences count.
@@ -189,6 +189,8 @@ class Window:
             pygame.display.init()
             pygame.font.init()
             height, width = self.link.card.frame_shape[:2] if self.link.card else DEFAULT_SIZE[::-1]
+            fits = min(min(wide // width, high // height) for wide, high in pygame.display.get_desktop_sizes())
+            scale = max(1, min(scale, fits))
             self._small = (width * scale, height * scale)
             pygame.display.set_icon(_icon())
             self._screen = pygame.display.set_mode(self._small, pygame.RESIZABLE)
@@ -357,14 +359,14 @@ class Window:
     def _overlay(self, now: float) -> Overlay:
         if self._hud and now - self._rows_at >= HUD_SECONDS:
             self._rows, self._rows_at = self._figures(), now
-        trouble = self.link.trouble
+        trouble, figures = self.link.trouble, self._hud and not self._help
         waking = None
         if self.shown is None and trouble is None:
             waking = (math.floor((now - self._opened) * 12) / 12, self.link.hint)
         card = self._known
         return Overlay(
-            rows=self._rows if self._hud else (),
-            buttons=tuple((button, button in self.held) for button in card.buttons) if self._hud and card else (),
+            rows=self._rows if figures else (),
+            buttons=tuple((button, button in self.held) for button in card.buttons) if figures and card else (),
             banner=trouble,
             toast=self._toast if now < self._toast_until else "",
             sheet=help_sheet(keys_by_button(card.bindings) if card else {}, WINDOW_KEYS) if self._help else (),

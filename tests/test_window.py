@@ -423,6 +423,27 @@ def test_a_killed_generator_comes_back_by_itself(monkeypatch):
             os.kill(pid, 0)
 
 
+def test_a_generator_that_refuses_to_start_ends_the_game_with_its_reason(monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    link = Link(WorldStream, scene=None, seed=0, server=ServerProcess(["--world", "moon"]), card=FAKE_CARD)
+    window = Window(link)
+    try:
+        with pytest.raises(UserError, match="unknown world 'moon'"):
+            window.run()
+    finally:
+        window.close()
+        link.close()
+    assert not link.server.alive
+
+
+def test_a_large_scale_is_cut_to_the_screen(open_window):
+    open_window(card=FAKE_CARD, scale=16)
+    wide, high = pygame.display.get_desktop_sizes()[0]
+    size = pygame.display.get_surface().get_size()
+    assert size[0] <= wide and size[1] <= high
+    assert size[0] * FAKE_CARD.height == size[1] * FAKE_CARD.width
+
+
 def test_no_screen_is_told_apart(monkeypatch, clock):
     monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
     pygame.display.quit()

@@ -378,8 +378,8 @@ class WorldStream:
             return
         if message.index:
             self._seconds.append(message.seconds)
-        if message.index == self._asked[0]:
-            self._trips.append(now - self._asked[1])
+            if message.index == self._asked[0]:
+                self._trips.append(now - self._asked[1])
         if now - self._autosaved_at >= self._autosave and False not in self._saving.values():
             self._autosaved_at = now
             self._ask_snapshot(own=False)
