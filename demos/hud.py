@@ -79,7 +79,7 @@ def key_label(name: str) -> str:
 @lru_cache(maxsize=32)
 def _font(pixels: int, bold: bool = False) -> pygame.font.Font:
     # A missing name gives pygame's own font, which every installation has.
-    return pygame.font.SysFont(MONO, pixels, bold=bold)
+    return pygame.font.SysFont(MONO, max(1, pixels), bold=bold)
 
 
 def _text(words: str, size: float, colour: tuple[int, int, int], bold: bool = False) -> pygame.Surface:
@@ -118,6 +118,9 @@ def _draw_rows(surface: pygame.Surface, rows: Sequence[tuple[str, str]], unit: f
 
 
 def _draw_buttons(surface: pygame.Surface, buttons: Sequence[tuple[str, bool]], unit: float) -> None:
+    # Longer than the picture is wide, the row shrinks as a whole.
+    letters = sum(_text(name, 12 * unit, DIM).get_width() for name, _ in buttons)
+    unit *= min(1.0, (surface.get_width() - 20 * unit) / (letters + 20 * unit * len(buttons)))
     gap, height = round(6 * unit), round(22 * unit)
     labels = [_text(name.replace("_", " "), 12 * unit, BACK if held else DIM) for name, held in buttons]
     x, y = round(10 * unit), surface.get_height() - height - round(10 * unit)

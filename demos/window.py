@@ -208,6 +208,8 @@ class Window:
         pygame.display.set_caption(f"Helios World: {card.name}, {self.link.scene}")
 
     def _take(self, shown: Any, now: float) -> None:
+        if self.shown is None:
+            self.say("F1 shows the keys")
         if self.shown is None or shown.chunk != self.shown.chunk:
             self._last_chunk = np.stack(self._chunk) if self._chunk else None
             self._chunk = []

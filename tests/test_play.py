@@ -1,18 +1,24 @@
 """`helios-world play`: what is not allowed is one line and exit code 2; without a display there is a video instead."""
 
+import argparse
 import sys
 from pathlib import Path
 
 import av
+import pygame
 import pytest
 from PIL import Image
 
+import helios_world
 import helios_world.open
 import helios_world.pack
 from helios_world.action import Action
+from helios_world.bridge.process import ServerProcess
+from helios_world.bridge.stream import WorldStream
 from helios_world.controllers import Recording
 from helios_world.demos import play
 from helios_world.demos.cli import main
+from helios_world.demos.link import Link
 from helios_world.engine import WorldEngine
 from helios_world.errors import check_name
 from helios_world.home import home_folder
@@ -34,6 +40,8 @@ def world(monkeypatch, tmp_path):
     monkeypatch.setattr(helios_world.pack, "read_card", read_card)
     monkeypatch.setattr(helios_world.open, "load_engine", lambda world, dtype="auto": WorldEngine(Model()))
     monkeypatch.chdir(tmp_path)
+    # A checkout that is not installed is found from its own folder alone, which is no longer the current one.
+    monkeypatch.setenv("PYTHONPATH", str(Path(helios_world.__file__).resolve().parents[1]))
     for name in ("DISPLAY", "WAYLAND_DISPLAY", "SDL_VIDEODRIVER"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
@@ -121,6 +129,32 @@ def test_a_folder_that_may_not_be_written_is_refused(world, capfd, monkeypatch):
     assert "cannot record to walk.mp4: Permission denied" in _complaint(
         capfd, "--world", "fake", "--record", "walk.mp4"
     )
+
+
+def test_a_game_in_a_window_is_recorded_and_leaves_nothing_running(world, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    parser = argparse.ArgumentParser()
+    play.add_arguments(parser)
+    words = ["--world", "fake", "--controller", "random", "--seconds", "1", "--record", "walk.mp4"]
+    plan = play.check(parser.parse_args(words))
+    link = Link(WorldStream, scene=None, seed=0, server=ServerProcess(["--fake"]), card=FAKE_CARD)
+    try:
+        assert play.play_in_window(plan, link) is None
+    finally:
+        link.close()
+    assert not link.server.alive
+    assert [path.name for path in world.iterdir()] == ["walk.mp4"]
+    assert 15 <= count_frames("walk.mp4") <= 19
+
+
+def test_a_window_that_cannot_open_says_why(world, monkeypatch):
+    monkeypatch.setenv("SDL_VIDEODRIVER", "no_such_driver")
+    pygame.display.quit()
+    parser = argparse.ArgumentParser()
+    play.add_arguments(parser)
+    plan = play.check(parser.parse_args(["--world", "fake"]))
+    link = Link(WorldStream, scene=None, seed=0, address="tcp://127.0.0.1:1", card=FAKE_CARD)
+    assert play.play_in_window(plan, link).startswith("no window can be opened here")
 
 
 def test_a_display_is_looked_for_only_where_it_can_be_missing():

@@ -205,6 +205,7 @@ def test_turning_moves_the_picture_the_right_way(display, options, tmp_path):
         game.close()
     measured = f"still {still}, left {left}, right {right}"
     print(measured)
-    assert np.median(left) > 12 and min(left) > 0, measured
-    assert np.median(right) < -12 and max(right) < 0, measured
+    # A start may face a bare wall, on which no motion can be seen; none may move the wrong way.
+    assert np.median(left) > 12 and min(left) > -4, measured
+    assert np.median(right) < -12 and max(right) < 4, measured
     assert np.median(np.abs(still)) <= 2 and max(map(abs, still)) <= 6, measured
