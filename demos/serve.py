@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 from helios_world.errors import UserError
@@ -74,7 +75,5 @@ def _load(args: argparse.Namespace):
     from helios_world.open import load_engine
 
     if args.threads is not None:
-        import torch
-
-        torch.set_num_threads(args.threads)
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read by torch, which is imported only now
     return load_engine(args.world, args.dtype)

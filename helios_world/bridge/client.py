@@ -111,6 +111,8 @@ class RemoteSession:
     def _reply(self, number: int, until: float) -> protocol.Frames | protocol.Done | None:
         while (message := self._receive(until)) is not None:
             if isinstance(message, protocol.Error) and message.request in (0, number):
+                if message.code == "unknown_session":  # the connection broke and came back: say hello again
+                    return None
                 raise error_of(message)
             if isinstance(message, protocol.Frames | protocol.Done) and message.request == number:
                 return message

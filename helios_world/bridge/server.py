@@ -250,10 +250,8 @@ class WorldServer:
             return protocol.Done(message.request, seat.next_chunk)
         if isinstance(message, protocol.Snapshot):
             return protocol.Done(message.request, seat.next_chunk, payload=seat.session.snapshot())
-        if len(self._seats) >= self._max_sessions and not self._make_room():
-            return protocol.Error(
-                message.request, "busy", f"all {self._max_sessions} sessions of this server are taken"
-            )
+        if not self._has_room():
+            return protocol.Error(message.request, "busy", self._busy)
         twin = self._new_seat(seat.session.fork())
         return protocol.Done(message.request, seat.next_chunk, session=twin.ticket)
 

@@ -1,0 +1,225 @@
+"""A remote session is a session: the same verbs, the same frames, and never a step too many."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+import zmq
+
+from helios_world.action import Action
+from helios_world.bridge import protocol
+from helios_world.bridge.client import RemoteSession
+from helios_world.bridge.server import WorldServer
+from helios_world.engine import WorldEngine
+from helios_world.errors import ConnectionLost, ServerError, UserError
+from helios_world.testing import FakeWorldModel
+from helios_world.world import Start
+
+
+@pytest.fixture
+def address():
+    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def served(server):
+    stop = threading.Event()
+    thread = threading.Thread(target=server.serve, args=(stop.is_set,))
+    thread.start()
+    try:
+        yield server.address
+    finally:
+        stop.set()
+        thread.join(5)
+        server.close()
+
+
+@pytest.fixture
+def remote(address):
+    session = RemoteSession(address)
+    yield session
+    session.close()
+
+
+@pytest.fixture
+def local():
+    return WorldEngine(FakeWorldModel()).open("maze", seed=0)[0]
+
+
+def same(a, b):
+    np.testing.assert_array_equal(a.frames, b.frames)
+    assert a.index == b.index
+
+
+ACTIONS = [Action.of("turn_left"), Action(), Action.of("attack", "turn_right"), Action.of("forward")]
+
+
+def test_remote_equals_local(remote, local):
+    assert remote.card == local.card
+    same(remote.reset("hall", seed=3), local.reset("hall", seed=3))
+    for action in ACTIONS:
+        same(remote.step(action), local.step(action))
+    snapshots = remote.snapshot(), local.snapshot()
+    assert snapshots[0] == snapshots[1]
+    twin = remote.fork()
+    for action in ACTIONS:
+        step = local.step(action)
+        same(remote.step(action), step)
+        same(twin.step(action), step)
+    twin.close()
+    same(remote.reset(seed=9), local.reset(seed=9))
+    for session in (remote, local):
+        session.restore(snapshots[1])
+    for action in ACTIONS:
+        same(remote.step(action), local.step(action))
+
+
+def test_a_snapshot_moves_between_here_and_there(remote, local):
+    remote.reset(seed=5)
+    remote.step(ACTIONS[0])
+    local.restore(remote.snapshot())
+    same(remote.step(ACTIONS[2]), local.step(ACTIONS[2]))
+
+
+def test_a_world_starts_from_real_material_there_as_here(remote, local):
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 256, (6, 64, 80, 3), np.uint8)
+    actions = np.zeros((6, 7), np.float32)
+    for start in (Start(image=video[0]), Start(video=video), Start(video=video, actions=actions)):
+        same(remote.reset(seed=1, start=start), local.reset(seed=1, start=start))
+        same(remote.step(), local.step())
+
+
+def test_what_is_not_allowed_is_a_user_error_as_it_is_here(remote):
+    remote.reset()
+    for wrong in (
+        lambda: remote.step(Action.of("jump")),
+        lambda: remote.reset("moon"),
+        lambda: remote.reset(seed=-1),
+        lambda: remote.reset(start=Start(image=np.zeros((2, 2, 3), np.uint8))),
+        lambda: remote.restore(b"nonsense"),
+    ):
+        with pytest.raises(UserError):
+            wrong()
+    assert remote.step().index == 1
+
+
+def test_a_server_without_room_or_world_says_so():
+    server = WorldServer(WorldEngine(FakeWorldModel()), max_sessions=1)
+    with served(server) as address:
+        session = RemoteSession(address)
+        with pytest.raises(ServerError) as error:
+            RemoteSession(address)
+        assert error.value.code == "busy"
+        with pytest.raises(ServerError) as error:
+            session.step()
+        assert error.value.code == "no_world"
+        session.close()
+        RemoteSession(address).close()
+
+
+def test_nobody_there():
+    began = time.monotonic()
+    with pytest.raises(ConnectionLost, match=r"127\.0\.0\.1:9"):
+        RemoteSession("tcp://127.0.0.1:9", timeout=0.3)
+    assert time.monotonic() - began < 1.0
+    with pytest.raises(UserError, match="nonsense"):
+        RemoteSession("nonsense")
+
+
+def test_close_is_final_and_may_be_said_twice(address):
+    session = RemoteSession(address)
+    session.close()
+    session.close()
+    with pytest.raises(ConnectionLost, match="closed"):
+        session.reset()
+
+
+class Forgetful(threading.Thread):
+    """Between client and server: swallows the first reply to each Step."""
+
+    def __init__(self, target):
+        super().__init__()
+        context = zmq.Context.instance()
+        self.front, self.target = context.socket(zmq.ROUTER), target
+        self.front.linger = 0
+        self.port = self.front.bind_to_random_port("tcp://127.0.0.1")
+        self.stop, self.swallowed, self.steps = threading.Event(), set(), 0
+
+    def run(self):
+        backs = {}
+        while not self.stop.is_set():
+            if self.front.poll(2):
+                peer, *parts = self.front.recv_multipart()
+                if peer not in backs:
+                    backs[peer] = zmq.Context.instance().socket(zmq.DEALER)
+                    backs[peer].linger = 0
+                    backs[peer].connect(self.target)
+                self.steps += isinstance(protocol.decode(parts), protocol.Step)
+                backs[peer].send_multipart(parts)
+            for peer, back in backs.items():
+                while back.poll(0):
+                    parts = back.recv_multipart()
+                    message = protocol.decode(parts)
+                    number = getattr(message, "request", 0)
+                    if isinstance(message, protocol.Frames) and message.index and number not in self.swallowed:
+                        self.swallowed.add(number)
+                        continue
+                    self.front.send_multipart([peer, *parts])
+        for socket in (self.front, *backs.values()):
+            socket.close()
+
+
+def test_lost_replies_are_asked_for_again_and_nothing_is_done_twice(address, local):
+    proxy = Forgetful(address)
+    proxy.start()
+    session = RemoteSession(f"tcp://127.0.0.1:{proxy.port}", timeout=0.8)
+    try:
+        same(session.reset(seed=2), local.reset(seed=2))
+        for action in ACTIONS[:3]:
+            same(session.step(action), local.step(action))
+        assert proxy.steps == 6 and len(proxy.swallowed) == 3
+    finally:
+        session.close()
+        proxy.stop.set()
+        proxy.join()
+
+
+def test_a_server_that_came_back_without_our_world_is_told_apart():
+    first = WorldServer(WorldEngine(FakeWorldModel()))
+    with served(first) as address:
+        session = RemoteSession(address, timeout=2.0)
+        session.reset()
+    with served(WorldServer(WorldEngine(FakeWorldModel()), address)) as again:
+        assert again == address
+        with pytest.raises(ServerError) as error:
+            session.step()
+        assert error.value.code == "unknown_session"
+        assert session.reset().index == 0
+        session.close()
+
+
+def test_the_client_side_needs_no_torch_and_no_pygame():
+    code = (
+        "import sys, helios_world.bridge.client, helios_world.bridge.stream, helios_world.bridge.server;"
+        "print([m for m in ('torch', 'pygame', 'safetensors', 'av') if m in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+def test_lock_step_costs_less_than_a_millisecond_over_in_process(remote, local):
+    def median(session):
+        session.reset(seed=0)
+        times = []
+        for _ in range(150):
+            began = time.perf_counter()
+            session.step()
+            times.append(time.perf_counter() - began)
+        return np.median(times)
+
+    assert median(remote) - median(local) < 0.001

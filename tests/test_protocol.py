@@ -1,0 +1,201 @@
+"""The protocol: every message round-trips; whatever else comes is a ProtocolError and nothing worse."""
+
+import dataclasses
+
+import msgpack
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from helios_world.bridge import protocol
+from helios_world.card import WorldCard
+from helios_world.errors import ProtocolError
+from helios_world.world import Start
+
+counts = st.integers(0, (1 << 63) - 1)
+numbers = st.floats(-1e15, 1e15)
+short = st.text(max_size=64)
+buttons = st.frozensets(short, max_size=20)
+blobs = st.binary(max_size=200)
+sizes = st.integers(1, 3)
+cards = st.builds(
+    WorldCard,
+    name=short,
+    height=st.integers(1, 4096),
+    width=st.integers(1, 4096),
+    fps=st.floats(0.1, 1000),
+    frames_per_chunk=st.integers(1, 64),
+    buttons=st.lists(short, max_size=10).map(tuple),
+    scenes=st.lists(short, min_size=1, max_size=10).map(tuple),
+    bindings=st.dictionaries(short, short, max_size=20),
+)
+
+
+@st.composite
+def frames_messages(draw):
+    codec = draw(st.sampled_from(protocol.CODECS))
+    shape = (draw(sizes), draw(sizes), draw(sizes), 3)
+    lengths = draw(st.lists(st.integers(0, 20), min_size=shape[0], max_size=shape[0])) if codec == "jpeg" else []
+    size = sum(lengths) if codec == "jpeg" else int(np.prod(shape))
+    payload = draw(st.binary(min_size=size, max_size=size))
+    head = [draw(s) for s in (counts, counts, counts, numbers)]
+    seconds, made_at = draw(st.floats(0, 1e9)), draw(numbers)
+    return protocol.Frames(*head, shape, codec, tuple(lengths), seconds, made_at, payload)
+
+
+@st.composite
+def reset_messages(draw):
+    height, width, frames, held = (draw(sizes) for _ in range(4))
+    material = draw(st.sampled_from(["nothing", "image", "video", "video and actions"]))
+    start = {
+        "nothing": Start(),
+        "image": Start(image=np.full((height, width, 3), 7, np.uint8)),
+        "video": Start(video=np.full((frames, height, width, 3), 8, np.uint8)),
+        "video and actions": Start(
+            video=np.zeros((frames, height, width, 3), np.uint8), actions=np.ones((frames, held), np.float32)
+        ),
+    }[material]
+    return protocol.Reset(draw(counts), draw(st.none() | short), draw(counts), *protocol.pack_start(start))
+
+
+by_type = {
+    protocol.Hello: st.builds(protocol.Hello, counts, short, st.text(max_size=64)),
+    protocol.Reset: reset_messages(),
+    protocol.Step: st.builds(protocol.Step, counts, buttons),
+    protocol.Act: st.builds(protocol.Act, counts, numbers, buttons, counts),
+    protocol.Snapshot: st.builds(protocol.Snapshot, counts),
+    protocol.Restore: st.builds(protocol.Restore, counts, blobs),
+    protocol.Fork: st.builds(protocol.Fork, counts),
+    protocol.Ping: st.builds(protocol.Ping, numbers),
+    protocol.Close: st.builds(protocol.Close),
+    protocol.Welcome: st.builds(protocol.Welcome, counts, cards, short, st.sampled_from(protocol.CODECS), counts),
+    protocol.Frames: frames_messages(),
+    protocol.Done: st.builds(protocol.Done, counts, counts, short, blobs),
+    protocol.Error: st.builds(protocol.Error, counts, short, short),
+    protocol.Pong: st.builds(protocol.Pong, numbers),
+}
+messages = st.one_of(*by_type.values())
+
+
+@given(messages)
+@settings(max_examples=400, deadline=None)
+def test_every_message_round_trips(message):
+    parts = protocol.encode(message)
+    assert len(parts) == 2
+    assert protocol.decode(parts) == message
+    assert protocol.encode(protocol.decode(parts)) == parts
+
+
+def test_every_message_type_is_generated_above():
+    assert set(by_type) == set(protocol.Message.__args__)
+
+
+@given(st.lists(st.binary(max_size=300), max_size=4))
+@settings(max_examples=500, deadline=None)
+def test_arbitrary_bytes_give_only_protocol_errors(parts):
+    try:
+        protocol.decode(parts)
+    except ProtocolError:
+        return
+    # A few short inputs are real messages; those must be stable.
+    assert protocol.decode(protocol.encode(protocol.decode(parts))) == protocol.decode(parts)
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers(-(1 << 63), (1 << 64) - 1) | st.floats() | st.text(max_size=9) | blobs,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4),
+    max_leaves=8,
+)
+
+
+@given(messages, st.data())
+@settings(max_examples=500, deadline=None)
+def test_a_message_with_one_wrong_value_is_refused_or_stays_a_message(message, data):
+    head, payload = protocol.encode(message)
+    header = msgpack.unpackb(head)
+    key = data.draw(st.sampled_from(sorted(header)))
+    header[key] = data.draw(junk)
+    try:
+        protocol.decode([msgpack.packb(header), payload])
+    except ProtocolError as error:
+        assert "\n" not in str(error)
+
+
+@given(messages, st.data())
+@settings(max_examples=300, deadline=None)
+def test_a_damaged_or_cut_message_gives_only_protocol_errors(message, data):
+    parts = protocol.encode(message)
+    which = data.draw(st.integers(0, 1))
+    blob = bytearray(parts[which])
+    if blob and data.draw(st.booleans()):
+        blob[data.draw(st.integers(0, len(blob) - 1))] ^= data.draw(st.integers(1, 255))
+    else:
+        blob = blob[: data.draw(st.integers(0, len(blob)))]
+    parts[which] = bytes(blob)
+    try:
+        decoded = protocol.decode(parts)
+    except ProtocolError:
+        return
+    assert type(decoded) in protocol.Message.__args__
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"\x91" * 60000,  # arrays in arrays
+        b"\xdd\xff\xff\xff\xff",  # an array of 4 billion
+        b"\xdf\xff\xff\xff\xff",  # a map of 4 billion
+        b"\xdb\xff\xff\xff\xff",  # text of 4 billion
+        msgpack.packb({"t": "ping", "sent_at": float("nan")}),
+        msgpack.packb({"t": "ping", "sent_at": True}),
+        msgpack.packb({"t": "snapshot", "request": -1}),
+        msgpack.packb({"t": "snapshot", "request": 1 << 63}),
+        msgpack.packb({"t": ["snapshot"], "request": 1}),
+        msgpack.packb({"t": "ping", "sent_at": msgpack.Timestamp(1, 0)}),
+        msgpack.packb({1: "ping"}),
+        msgpack.packb({"t": "step", "request": 1, "buttons": ["x"] * 65}),
+        msgpack.packb({"t": "hello", "version": 1, "client": "\udc80".encode("utf8", "surrogatepass"), "session": ""}),
+    ],
+)
+def test_hostile_headers_are_refused(header):
+    with pytest.raises(ProtocolError):
+        protocol.decode([header, b""])
+
+
+def test_unknown_keys_are_ignored_so_that_a_later_version_may_add_some():
+    header = msgpack.packb({"t": "ping", "sent_at": 1.5, "mood": "good"})
+    assert protocol.decode([header, b""]) == protocol.Ping(1.5)
+
+
+def test_a_start_travels_exactly():
+    rng = np.random.default_rng(0)
+    video = rng.integers(0, 256, (5, 6, 7, 3), np.uint8)
+    actions = rng.random((5, 2)).astype(np.float32)
+    sent = protocol.Reset(1, "maze", 9, *protocol.pack_start(Start(video=video, actions=actions)))
+    start = protocol.unpack_start(protocol.decode(protocol.encode(sent)))
+    assert start.image is None
+    np.testing.assert_array_equal(start.video, video)
+    np.testing.assert_array_equal(start.actions, actions)
+
+
+@pytest.mark.parametrize(("codec", "tolerance"), [("raw", 0), ("jpeg", 6)])
+def test_frames_travel_exactly_or_nearly(codec, tolerance):
+    ramp = np.linspace(0, 255, 80).astype(np.uint8)
+    frames = np.stack([np.broadcast_to(np.roll(ramp, k)[None, :, None], (64, 80, 3)) for k in (0, 1, 2, 3)])
+    lengths, payload = protocol.pack_frames(frames, codec)
+    message = protocol.Frames(0, 1, 2, 0.0, frames.shape, codec, lengths, 0.1, 1.0, payload)
+    got = protocol.unpack_frames(protocol.decode(protocol.encode(message)))
+    assert got.shape == frames.shape and got.dtype == np.uint8 and got.flags.writeable
+    assert np.abs(got.astype(int) - frames).mean() <= tolerance
+
+
+def test_a_jpeg_of_another_size_or_no_jpeg_is_refused():
+    lengths, payload = protocol.pack_frames(np.zeros((1, 16, 16, 3), np.uint8), "jpeg")
+    good = protocol.Frames(0, 1, 0, 0.0, (1, 16, 16, 3), "jpeg", lengths, 0.1, 1.0, payload)
+    for bad in (
+        dataclasses.replace(good, shape=(1, 16, 24, 3)),
+        dataclasses.replace(good, payload=bytes(len(payload))),
+    ):
+        with pytest.raises(ProtocolError, match="JPEG"):
+            protocol.unpack_frames(bad)
