@@ -34,7 +34,9 @@ class Display:
         self._process = subprocess.Popen(command, pass_fds=[write], stderr=subprocess.DEVNULL)
         os.close(write)
         with os.fdopen(read) as answer:
-            self.name = f":{answer.readline().strip()}"
+            number = answer.readline().strip()
+        assert number, "Xvfb did not start"
+        self.name = f":{number}"
         self._file = folder / "Xvfb_screen0"
 
     def picture(self) -> np.ndarray:
