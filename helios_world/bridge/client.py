@@ -158,6 +158,7 @@ def open_socket(address: str) -> zmq.Socket:
     socket.linger = 0
     socket.reconnect_ivl = 50
     socket.maxmsgsize = protocol.MAX_MESSAGE
+    socket.sndbuf = socket.rcvbuf = protocol.SOCKET_BUFFER
     socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 1500
     try:
         socket.connect(address)

@@ -24,6 +24,7 @@ CODECS = ("raw", "jpeg")
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
 MAX_MESSAGE = MAX_PAYLOAD  # what sockets accept in one part
+SOCKET_BUFFER = 1 << 20  # bytes in the kernel: with its own choice a chunk sometimes waits 8 or 24 ms on loopback
 JPEG_QUALITY = 90
 _MAX_COUNT = (1 << 63) - 1
 _START_DTYPES = {"image": "uint8", "video": "uint8", "actions": "float32"}

@@ -437,6 +437,7 @@ def _bind(context: zmq.Context, address: str) -> zmq.Socket:
     socket.router_mandatory = 1
     socket.sndhwm = _HIGH_WATER
     socket.maxmsgsize = protocol.MAX_MESSAGE
+    socket.sndbuf = socket.rcvbuf = protocol.SOCKET_BUFFER
     socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 1500
     if address.startswith("tcp://[::1]"):
         socket.ipv6 = True
