@@ -21,7 +21,7 @@ from helios_world.training.data import Window
 
 KL_WEIGHT = 1e-4
 GRADIENT_WEIGHT = 0.5
-START_SHARE = 0.4  # of draws at the very start of their level, where a one-step sampler evaluates the network
+START_SHARE = 0.5  # of draws at the very start of their level, where a one-step sampler evaluates the network
 SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
 
 

@@ -89,6 +89,7 @@ def train_transformer(
         learning_rate=args.rate,
         muon_learning_rate=args.muon_rate,
         hold=args.hold,
+        ema=args.ema,
     )
 
     def loss(generator: torch.Generator):

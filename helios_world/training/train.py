@@ -34,11 +34,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--autoencoder-batch", type=int, default=128, help="chunks per iteration (default: 128)")
     parser.add_argument("--minutes", type=float, default=18.0, help="of the transformer (default: 18)")
     parser.add_argument("--iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
-    parser.add_argument("--batch", type=int, default=512, help="contexts per iteration (default: 512)")
-    parser.add_argument("--draws", type=int, nargs="+", default=[2, 3], help="noise draws per level (default: 2 3)")
+    parser.add_argument("--batch", type=int, default=640, help="contexts per iteration (default: 640)")
+    parser.add_argument("--draws", type=int, nargs="+", default=[1, 2], help="noise draws per level (default: 1 2)")
     parser.add_argument("--muon-rate", type=float, default=1.2e-3, help="learning rate of Muon (default: 0.0012)")
     parser.add_argument("--rate", type=float, default=6e-4, help="learning rate of AdamW (default: 0.0006)")
-    parser.add_argument("--hold", type=float, default=0.5, help="share of the run at full rate (default: 0.5)")
+    parser.add_argument("--hold", type=float, default=0.3, help="share of the run at full rate (default: 0.3)")
+    parser.add_argument("--ema", type=float, default=0.998, help="of the averaged weights (default: 0.998)")
     parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
 
 
