@@ -1,6 +1,8 @@
 """What every test shares: where nothing may be skipped, a display or browser test that did not run is a failure."""
 
+import json
 import os
+import shutil
 
 import pytest
 
@@ -25,3 +27,39 @@ def refuse_skip(report):
         report.outcome = "failed"
         report.longrepr = f"skipped although HELIOS_WORLD_CI=1: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def tiny_pack(tmp_path_factory):
+    """Folder of a world pack with small networks and random weights: the doom world's sizes from outside."""
+    import torch
+
+    from helios_world.card import WorldCard
+    from helios_world.checkpoint import save_weights
+    from helios_world.config import TINY, TINY_AUTOENCODER, SamplerConfig
+    from helios_world.model.dit import VideoDiT, initialise
+    from helios_world.model.vae import VideoVAE
+    from helios_world.pack import STARTS, TRANSFORMER, VAE, Pack
+    from helios_world.testing import FAKE_CARD
+
+    folder = tmp_path_factory.mktemp("packs") / "tiny"
+    folder.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    transformer, vae = VideoDiT(TINY), VideoVAE(TINY_AUTOENCODER)
+    initialise(transformer, generator)
+    with torch.no_grad():
+        for parameter in (*transformer.parameters(), *vae.decoder.parameters()):
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    save_weights(folder / TRANSFORMER, transformer.state_dict())
+    save_weights(folder / VAE, vae.state_dict())
+    save_weights(folder / STARTS, {"maze": torch.randn(3, 16, sum(TINY.history_sizes), 16, 20, generator=generator)})
+    card = WorldCard.from_dict({**FAKE_CARD.to_dict(), "name": "tiny", "height": 128, "width": 160, "scenes": ["maze"]})
+    pack = Pack(folder, card, TINY, TINY_AUTOENCODER, SamplerConfig(), "CC0-1.0", {})
+    (folder / "world.json").write_text(json.dumps(pack.to_dict()))
+    return folder
+
+
+@pytest.fixture
+def tiny_pack_copy(tiny_pack, tmp_path):
+    """A copy of the tiny pack that a test may damage."""
+    return shutil.copytree(tiny_pack, tmp_path / "copy")

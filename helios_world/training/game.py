@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -60,7 +59,8 @@ class Game:
         game = vizdoom.DoomGame()
         game.load_config(str(Path(vizdoom.scenarios_path) / f"{SCENARIOS[scene]}.cfg"))
         game.set_doom_game_path(str(Path(vizdoom.__file__).parent / "freedoom2.wad"))
-        game.set_doom_config_path(str(Path(tempfile.gettempdir()) / f"helios-world-{os.getpid()}.ini"))
+        self._scratch = tempfile.TemporaryDirectory(prefix="helios-world-")  # the game writes its settings somewhere
+        game.set_doom_config_path(str(Path(self._scratch.name) / "game.ini"))
         game.set_window_visible(False)
         game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X256)
         game.set_screen_format(vizdoom.ScreenFormat.RGB24)
@@ -88,6 +88,7 @@ class Game:
 
     def close(self) -> None:
         self._game.close()
+        self._scratch.cleanup()
 
     def _view(self) -> View | None:
         state = self._game.get_state()

@@ -36,7 +36,7 @@ def autoencoder_loss(
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     mse = F.mse_loss(y, x)
     loss = F.l1_loss(y, x) + GRADIENT_WEIGHT * _gradient_l1(x, y) + mse + KL_WEIGHT * kl
-    return loss, {"psnr_db": -10 * torch.log10(mse / 4), "kl": kl}
+    return loss, {"psnr_db": -10 * torch.log10(mse.detach() / 4), "kl": kl.detach()}
 
 
 def pyramid_flow_loss(

@@ -9,6 +9,7 @@ import torch
 
 from helios_world.checkpoint import load_into
 from helios_world.config import AutoencoderConfig, TransformerConfig
+from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.vae import VideoVAE
 from helios_world.pack import TRANSFORMER, VAE, find_pack
@@ -27,7 +28,7 @@ def train_autoencoder(
     vae = vae.to(device, memory_format=torch.channels_last)
     if skip:
         if not known:
-            raise FileNotFoundError(f"{path} is missing: train the autoencoder first")
+            raise UserError(f"{path} is missing: train the autoencoder first")
         return vae.eval()
     schedule = Schedule(
         args.autoencoder_iterations, args.autoencoder_minutes, learning_rate=1e-3, warmup=100, hold=0.1, ema=0.999

@@ -1,0 +1,141 @@
+"""A world beside the real game it was learnt from, under the same actions.
+
+Shapes: N trajectories, T frames, H W frame size, A buttons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from helios_world.generator import Generator
+from helios_world.training.collect import play
+from helios_world.training.game import TICS_PER_FRAME, Game, Walker
+from helios_world.world import Start
+
+
+class Trajectories(NamedTuple):
+    """Recordings of the real game that training never saw."""
+
+    frames: np.ndarray  # uint8 (N, T, H, W, 3)
+    actions: np.ndarray  # float32 (N, T, A)
+    poses: np.ndarray  # float32 (N, T, 3)
+
+
+def held_out(scene: str, count: int, frames: int, seed: int) -> Trajectories:
+    """`count` episodes, each `frames` long, from starting places that the game picks.
+
+    Seeds of the walker are (seed, "held out", i); training draws its own from (seed, worker).
+    """
+    rows: list[list] = []
+    sequence = np.random.SeedSequence((seed, 0x68656C64))
+    game = Game(scene, int(sequence.generate_state(1)[0]), episode_tics=TICS_PER_FRAME * (frames + 10))
+    walker_seeds = iter(sequence.spawn(100 * count))
+    while len(rows) < count:
+        taken = list(play(game, Walker(np.random.default_rng(next(walker_seeds))), frames))
+        if taken[-1][2] == 0:  # the episode lasted
+            rows.append(taken)
+    game.close()
+    parts = [np.stack([np.stack([row[i] for row in taken]) for taken in rows]) for i in (0, 1, 3)]
+    return Trajectories(parts[0], parts[1].astype(np.float32), parts[2].astype(np.float32))
+
+
+def predict(generator: Generator, real: Trajectories, context: int, chunks: int, actions: np.ndarray, seed: int):
+    """Frames (N, chunks, t, H, W, 3) that follow the first `context` chunks of each trajectory under `actions`."""
+    t, scene = generator.card.frames_per_chunk, generator.card.scenes[0]
+    states = [
+        generator.reset(scene, seed=seed + i, start=Start(video=frames[: context * t]))[0]
+        for i, frames in enumerate(real.frames)
+    ]
+    made = []
+    for chunk in range(chunks):
+        low = (context + chunk) * t
+        states, frames = generator.step(states, actions[:, low : low + t])
+        made.append(frames)
+    return np.stack(made, axis=1)
+
+
+def psnr(made: np.ndarray, real: np.ndarray, axes: Sequence[int]) -> np.ndarray:
+    """10 log10(255^2 / MSE), the mean squared error over `axes`."""
+    error = np.square(made.astype(np.float32) - real.astype(np.float32)).mean(axis=tuple(axes))
+    return 10 * np.log10(255.0**2 / np.maximum(error, 1e-3))
+
+
+def compare(generator: Generator, real: Trajectories, context: int, chunks: int, seed: int) -> dict:
+    """PSNR to the real game by chunk, and two controls. Each is a mean over trajectories of their PSNR in dB."""
+    t = generator.card.frames_per_chunk
+    truth = real.frames[:, context * t : (context + chunks) * t]
+    truth = truth.reshape(len(truth), chunks, t, *truth.shape[2:])
+    made = predict(generator, real, context, chunks, real.actions, seed)
+    others = predict(generator, real, context, 1, np.roll(real.actions, 1, axis=0), seed)
+    last = np.broadcast_to(real.frames[:, context * t - 1][:, None, None], truth.shape)
+    pixels = (2, 3, 4, 5)
+    wanted = [k for k in (1, 2, 4, 8, 16, 24) if k <= chunks]
+    by_chunk, still = psnr(made, truth, pixels).mean(axis=0), psnr(last, truth, pixels).mean(axis=0)
+    return {
+        "psnr_db": {str(k): round(float(by_chunk[k - 1]), 2) for k in wanted},
+        "psnr_shuffled_actions_db": round(float(psnr(others, truth[:, :1], pixels).mean()), 2),
+        "psnr_copy_last_db": {str(k): round(float(still[k - 1]), 2) for k in wanted},
+        "psnr_autoencoder_db": round(float(_autoencoder_psnr(generator, truth[:, 0])), 2),
+        "trajectories": len(truth),
+        "start_places": len({tuple(pose) for pose in np.round(real.poses[:, 0, :2] / 32).astype(int).tolist()}),
+    }
+
+
+def last_frames(generator: Generator, real: Trajectories, context: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Last frame of every chunk after the context, generated and real, each (N, chunks, H, W, 3)."""
+    t = generator.card.frames_per_chunk
+    chunks = real.frames.shape[1] // t - context
+    made = predict(generator, real, context, chunks, real.actions, seed)[:, :, -1]
+    return made, real.frames[:, context * t :][:, t - 1 :: t][:, :chunks]
+
+
+def drift(
+    made: np.ndarray, real: np.ndarray, chunk_seconds: float, seconds: Sequence[int]
+) -> dict[str, dict[str, float]]:
+    """How the look of generated frames compares with the real ones at the same time, as ratios; and how many died.
+
+    A rollout counts as collapsed when its last four chunks have under a tenth of the real game's mean sharpness.
+    """
+    ratios: dict[str, dict[str, float]] = {}
+    for name, measure in LOOKS.items():
+        truth = measure(real).mean()
+        ends = {s: round(s / chunk_seconds) for s in seconds if round(s / chunk_seconds) <= made.shape[1]}
+        ratios[f"{name}_to_real"] = {
+            f"{s}_s": round(float(measure(made[:, max(0, end - 9) : end]).mean() / truth), 3) for s, end in ends.items()
+        }
+    collapsed = sharpness(made[:, -4:]).mean(axis=1) < 0.1 * sharpness(real).mean()
+    return {**ratios, "collapsed_rollouts": int(collapsed.sum()), "rollouts": len(made)}
+
+
+def sharpness(frames: np.ndarray) -> np.ndarray:
+    """Mean absolute horizontal gradient of grey, per frame of (..., H, W, 3), in 0..255."""
+    return np.abs(np.diff(_grey(frames), axis=-1)).mean(axis=(-2, -1))
+
+
+def contrast(frames: np.ndarray) -> np.ndarray:
+    """Standard deviation of grey, per frame."""
+    return _grey(frames).std(axis=(-2, -1))
+
+
+def brightness(frames: np.ndarray) -> np.ndarray:
+    """Mean of grey, per frame."""
+    return _grey(frames).mean(axis=(-2, -1))
+
+
+LOOKS = {"sharpness": sharpness, "contrast": contrast, "brightness": brightness}
+
+
+def _grey(frames: np.ndarray) -> np.ndarray:
+    return frames.mean(axis=-1, dtype=np.float32)
+
+
+def _autoencoder_psnr(generator: Generator, chunks: np.ndarray) -> float:
+    """What decoding an encoded chunk costs: no prediction can be better."""
+    values = []
+    for frames in chunks:
+        _, shown = generator.reset(generator.card.scenes[0], start=Start(video=frames))
+        values.append(psnr(shown, frames, (0, 1, 2, 3)))
+    return float(np.mean(values))

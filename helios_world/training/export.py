@@ -1,0 +1,110 @@
+"""`helios-world export`: a finished run as a world pack: int8 weights, stored starts, card and provenance."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import tempfile
+from pathlib import Path
+
+from helios_world.errors import UserError
+from helios_world.pack import STARTS, TRANSFORMER, VAE
+
+LIMIT_MIB = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Turns a run of helios-world train into a world pack that can be played. "
+        "Example: helios-world export --run runs/maze --data data/maze --out my-world"
+    )
+    parser.add_argument("--run", type=Path, required=True, help="run folder made by helios-world train")
+    parser.add_argument("--data", type=Path, required=True, help="data set to take the stored starts from")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the pack; replaced if it is one already")
+    parser.add_argument("--name", default="doom", help="name of the world (default: doom)")
+    parser.add_argument("--starts", type=int, default=16, help="stored starts per scene (default: 16)")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of starts (default: 0)")
+    parser.add_argument("--licence", default="Apache-2.0; learnt from Freedoom (BSD-3-Clause)", help="of the weights")
+    parser.add_argument("--note", help="JSON file with more provenance: minutes, machine, figures")
+    parser.add_argument("--dry-run", action="store_true", help="check the inputs and stop")
+
+
+def run(args: argparse.Namespace) -> int:
+    for path in (args.run / "config.json", args.run / TRANSFORMER, args.run / VAE, args.data / "data.json"):
+        if not path.is_file():
+            raise UserError(f"{path} is missing: export needs a finished run and a data set")
+    if args.out.exists() and not (args.out / "world.json").is_file():
+        raise UserError(f"{args.out} exists and is not a world pack: choose another --out")
+    if args.starts < 1:
+        raise UserError(f"starts is {args.starts}: at least one is needed")
+    if not args.dry_run:
+        export(args)
+    return 0
+
+
+def export(args: argparse.Namespace) -> None:
+    """Writes the whole pack beside its place, then moves it there."""
+    import torch
+
+    from helios_world.card import WorldCard
+    from helios_world.checkpoint import load_into, load_weights, save_weights
+    from helios_world.config import AutoencoderConfig, SamplerConfig, TransformerConfig
+    from helios_world.model.vae import VideoVAE
+    from helios_world.pack import Pack
+    from helios_world.training.data import load_recording
+    from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, WIDTH
+
+    config = json.loads((args.run / "config.json").read_text(encoding="utf-8"))
+    transformer = TransformerConfig.from_dict(config["transformer"])
+    autoencoder = AutoencoderConfig.from_dict(config["autoencoder"])
+    vae = VideoVAE(autoencoder)
+    load_into(vae, args.run / VAE)
+    recording = load_recording(args.data, torch.device("cpu"))
+    scene = recording.facts["scene"]
+    starts = choose_starts(vae.eval(), recording, sum(transformer.history_sizes), args.starts, args.seed)
+    card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, (scene,), BINDINGS)
+    note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
+    provenance = {"data": recording.facts, "training": config["arguments"], **note}
+    pack = Pack(
+        args.out, card, transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]), args.licence, provenance
+    )
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(dir=args.out.parent))
+    save_weights(scratch / TRANSFORMER, load_weights(args.run / TRANSFORMER), int8=True)
+    save_weights(scratch / VAE, vae.state_dict(), int8=True)
+    save_weights(scratch / STARTS, {scene: starts}, int8=True)
+    (scratch / "world.json").write_text(json.dumps(pack.to_dict(), indent=1) + "\n", encoding="utf-8")
+    size = sum(path.stat().st_size for path in scratch.iterdir()) / 2**20
+    print(f"{args.out}: {size:.1f} MiB, {len(starts)} starts of scene {scene}")
+    if size > LIMIT_MIB:
+        shutil.rmtree(scratch)
+        raise UserError(f"the pack would be {size:.1f} MiB: at most {LIMIT_MIB} MiB ship with the package")
+    shutil.rmtree(args.out, ignore_errors=True)
+    scratch.chmod(0o755)
+    scratch.rename(args.out)
+
+
+def choose_starts(vae, recording, history: int, count: int, seed: int):
+    """Latents (count, C, history, h, w) of moments with much to see, as far apart in the map as can be."""
+    import numpy as np
+    import torch
+
+    chunk = vae.config.frames
+    ends = recording.chunk_ends(chunk, chunks_before=history)
+    generator = torch.Generator().manual_seed(seed)
+    some = ends[torch.randint(len(ends), (min(1024, len(ends)),), generator=generator)]
+    views = recording.frames[some].float()
+    detail = views.diff(dim=2).abs().mean(dim=(1, 2, 3))
+    some = some[detail >= detail.median()].numpy()
+    places = recording.poses[some][:, :2]
+    chosen = [0]
+    while len(chosen) < count:
+        nearest = np.linalg.norm(places[:, None] - places[chosen][None], axis=-1).min(axis=1)
+        chosen.append(int(nearest.argmax()))
+    windows = []
+    with torch.inference_mode():
+        for end in some[chosen]:
+            frames = recording.frames[int(end) - chunk * history + 1 : int(end) + 1]
+            windows.append(vae.encode(frames[None])[0])
+    return torch.stack(windows)

@@ -1,0 +1,113 @@
+"""The generator: the contract of every world model, on a small pack with random weights and on the shipped one."""
+
+import numpy as np
+import pytest
+import torch
+
+from helios_world.errors import PackError, UserError
+from helios_world.generator import cast, load_generator
+from helios_world.pack import TRANSFORMER, list_packs, read_pack
+from helios_world.testing import assert_world_model_contract
+from helios_world.world import Start
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_pack):
+    return load_generator(str(tiny_pack), dtype="float32")
+
+
+def test_float32_fulfils_the_contract(generator):
+    assert_world_model_contract(generator, tolerance=0.01)
+
+
+def test_bfloat16_fulfils_the_contract(tiny_pack):
+    assert_world_model_contract(load_generator(str(tiny_pack), dtype="bfloat16"), tolerance=1.0)
+
+
+@pytest.mark.parametrize("world", list_packs())
+def test_shipped_worlds_fulfil_the_contract(world):
+    """Batch and single steps differ by rounding only: at most half a grey level in the mean."""
+    assert_world_model_contract(load_generator(world, dtype="bfloat16"), tolerance=0.5)
+
+
+def test_bfloat16_is_near_float32(tiny_pack):
+    exact, fast = (load_generator(str(tiny_pack), dtype=d) for d in ("float32", "bfloat16"))
+    actions = np.zeros((1, 4, 7), np.float32)
+    frames = [g.step([g.reset("maze", seed=3)[0]], actions)[1].astype(int) for g in (exact, fast)]
+    assert np.abs(frames[0] - frames[1]).mean() < 2
+
+
+def test_the_seed_picks_the_start_and_the_noise(generator):
+    one, _ = generator.reset("maze", seed=0)
+    other, _ = generator.reset("maze", seed=1)
+    same_start, _ = generator.reset("maze", seed=len(generator.starts["maze"]))
+    assert not torch.equal(one.history, other.history)
+    assert torch.equal(one.history, same_start.history)
+    actions = np.zeros((1, 4, 7), np.float32)
+    latents = [generator.sample(generator.prepare(one), actions, [(seed, 1)]) for seed in (0, 1)]
+    assert not torch.equal(*latents)
+
+
+def test_an_image_starts_a_world_that_stood_still(generator):
+    image = np.random.default_rng(0).integers(0, 256, (128, 160, 3)).astype(np.uint8)
+    state, shown = generator.reset("maze", start=Start(image=image))
+    assert shown.shape == (4, 128, 160, 3)
+    assert not state.history[:, :-1].any() and state.history[:, -1].any()
+    assert torch.equal(state.anchor[:, 0], state.history[:, -1])
+
+
+@pytest.mark.parametrize("frames", [4, 7, 40, 200])
+def test_a_video_starts_a_world_that_goes_on(generator, frames):
+    video = np.random.default_rng(0).integers(0, 256, (frames, 128, 160, 3)).astype(np.uint8)
+    state, _ = generator.reset("maze", start=Start(video=video))
+    known = state.history.any(dim=(0, 2, 3))
+    assert int(known.sum()) == min(frames // 4, generator.history_length)
+    newest, _ = generator.reset("maze", start=Start(video=video[-4:]))
+    assert torch.allclose(state.history[:, -1], newest.history[:, -1], atol=1e-4), "the newest frames come last"
+
+
+def test_snapshots_of_another_shape_are_refused(generator):
+    state, _ = generator.reset("maze")
+    arrays = dict(generator.to_arrays(state))
+    arrays["history"] = arrays["history"][:, 1:]
+    with pytest.raises(UserError, match="snapshot does not hold history as float32"):
+        generator.from_arrays(arrays, scene="maze", seed=0, chunk=1)
+
+
+def test_auto_picks_a_format_and_leaves_the_weights_exact(tiny_pack, generator):
+    auto = load_generator(str(tiny_pack))
+    assert auto.dtype in (torch.float32, torch.bfloat16)
+    if auto.dtype == torch.float32:
+        assert torch.equal(auto.transformer.proj_out.weight, generator.transformer.proj_out.weight)
+    else:
+        exact = generator.transformer.proj_out.weight
+        assert torch.equal(auto.transformer.proj_out.weight, exact.to(torch.bfloat16))
+
+
+def test_bad_requests_are_one_line(tiny_pack):
+    with pytest.raises(UserError, match="unknown dtype 'int4': choose from auto, float32, bfloat16"):
+        load_generator(str(tiny_pack), dtype="int4")
+    with pytest.raises(UserError, match="unknown world 'atlantis'"):
+        load_generator("atlantis")
+    if not torch.cuda.is_available():
+        with pytest.raises(UserError, match="sees no GPU"):
+            load_generator(str(tiny_pack), device="cuda")
+
+
+def test_damaged_packs_are_refused(tiny_pack_copy):
+    path = tiny_pack_copy / TRANSFORMER
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(PackError, match=r"transformer.safetensors is damaged"):
+        load_generator(str(tiny_pack_copy))
+    path.unlink()
+    with pytest.raises(PackError, match=r"transformer.safetensors is missing"):
+        load_generator(str(tiny_pack_copy))
+    (tiny_pack_copy / "world.json").write_text("{")
+    with pytest.raises(PackError, match=r"world.json is damaged"):
+        read_pack(str(tiny_pack_copy))
+
+
+def test_cast_changes_the_number_format(tiny_pack):
+    generator = cast(load_generator(str(tiny_pack), dtype="float32"), torch.bfloat16)
+    assert generator.dtype == torch.bfloat16

@@ -1,0 +1,181 @@
+"""The transformer and the autoencoder: who attends to whom, positions, names, the plain path beside the fast one."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from helios_world.config import HELIOS_14B, TINY, TINY_AUTOENCODER, TransformerConfig
+from helios_world.errors import UserError
+from helios_world.model.dit import VideoDiT, initialise
+from helios_world.model.memory import frame_indices, split_memory
+from helios_world.model.rope import apply_rope, rope_table
+from helios_world.model.vae import VideoVAE
+
+CPU = torch.device("cpu")
+
+
+def tiny(**changes) -> VideoDiT:
+    """A small network with no zero left in it, so that every input has an effect."""
+    model = VideoDiT(replace(TINY, **changes))
+    initialise(model, torch.Generator().manual_seed(0))
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape, generator=generator))
+    return model.eval()
+
+
+def inputs(model: VideoDiT, batch: int = 2, frames: int = 1, size=(16, 20), factor: int = 1, seed: int = 0):
+    generator = torch.Generator().manual_seed(seed)
+    length = sum(model.config.history_sizes)
+    history = torch.randn(batch, 16, length, *size, generator=generator)
+    memory = split_memory(history, torch.randn(batch, 16, 1, *size, generator=generator), model.config.history_sizes)
+    x = torch.randn(batch, 16, frames, size[0] // factor, size[1] // factor, generator=generator)
+    actions = torch.randint(0, 2, (batch, frames, 28), generator=generator).float()
+    return x, torch.tensor([700.0, 300.0])[:batch], memory, actions
+
+
+@pytest.mark.parametrize("factor", [1, 2])
+def test_encoded_history_gives_what_the_whole_forward_gives(factor):
+    model = tiny()
+    x, t, memory, actions = inputs(model, factor=factor)
+    with torch.no_grad():
+        whole = model(x, t, memory, actions)
+        ahead = model(x, t, model.encode_history(memory), actions)
+    assert whole.shape == x.shape
+    assert torch.equal(whole, ahead)
+
+
+def test_restricted_history_is_the_full_sequence_under_a_mask():
+    """The fast path against one plain sequence in which history rows are forbidden to see noisy columns."""
+    model = tiny()
+    x, t, memory, actions = inputs(model)
+    plain = VideoDiT(replace(model.config, restrict_self_attn=False)).eval()
+    plain.load_state_dict(model.state_dict())
+    attend = torch.nn.functional.scaled_dot_product_attention
+
+    def masked(q, k, v):
+        noisy = x.shape[-2] * x.shape[-1] // 4
+        mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool)
+        mask[:-noisy, -noisy:] = False
+        return attend(q, k, v, attn_mask=mask)
+
+    with torch.no_grad():
+        fast = model(x, t, memory, actions)
+        unmasked = plain(x, t, memory, actions)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(torch.nn.functional, "scaled_dot_product_attention", masked)
+            reference = plain(x, t, memory, actions)
+    assert torch.allclose(fast, reference, atol=2e-5)
+    assert not torch.allclose(fast, unmasked, atol=1e-3), "full attention must differ, or the mask proves nothing"
+
+
+def test_draws_that_share_a_past_equal_separate_forwards():
+    model = tiny()
+    x, t, memory, actions = inputs(model)
+    more, *_ = inputs(model, seed=1)
+    with torch.no_grad():
+        context = model.encode_history(memory)
+        together = model(
+            torch.stack([x, more], 1).flatten(0, 1), t.repeat_interleave(2), context, actions.repeat_interleave(2, 0)
+        )
+        first, second = model(x, t, context, actions), model(more, t, context, actions)
+    assert torch.allclose(together.unflatten(0, (2, 2)), torch.stack([first, second], 1), atol=1e-5)
+
+
+def test_every_input_has_an_effect():
+    model = tiny()
+    x, t, memory, actions = inputs(model)
+    with torch.no_grad():
+        base = model(x, t, memory, actions)
+        changed = [
+            model(x + 1, t, memory, actions),
+            model(x, t + 50, memory, actions),
+            model(x, t, memory, 1 - actions),
+            *(model(x, t, memory._replace(**{part: getattr(memory, part) + 1}), actions) for part in memory._fields),
+        ]
+    assert all((base - other).abs().max() > 1e-4 for other in changed)
+
+
+def test_actions_of_one_frame_reach_that_frame_most():
+    """Actions are injected per latent frame: changing those of frame 2 moves frame 2 the most."""
+    model = tiny()
+    x, t, memory, actions = inputs(model, frames=3)
+    other = actions.clone()
+    other[:, 2] = 1 - other[:, 2]
+    with torch.no_grad():
+        difference = (model(x, t, memory, actions) - model(x, t, memory, other)).abs().mean(dim=(0, 1, 3, 4))
+    assert difference.argmax() == 2
+
+
+def test_untrained_actions_change_nothing():
+    model = VideoDiT(TINY)
+    initialise(model, torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        model.proj_out.weight.normal_(generator=torch.Generator().manual_seed(1))
+        x, t, memory, actions = inputs(model)
+        assert torch.equal(model(x, t, memory, actions), model(x, t, memory, torch.zeros_like(actions)))
+
+
+def test_frame_indices_are_the_released_ones():
+    indices = frame_indices((16, 2, 1), 9)
+    assert indices.long == tuple(range(1, 17)) and indices.mid == (17, 18)
+    assert indices.short == (0, 19) and indices.noisy == tuple(range(20, 29))
+
+
+def test_rope_keeps_lengths_and_depends_on_distance_alone():
+    cos, sin = rope_table((0, 1, 5, 6), (1, 1), (8, 4, 4), 100.0, (1, 1, 1), CPU)
+    x = torch.randn(1, 1, 1, 16, generator=torch.Generator().manual_seed(0)).expand(1, 4, 1, 16)
+    q = apply_rope(x, (cos, sin))[0, :, 0]
+    assert torch.allclose(q.norm(dim=-1), x[0, :, 0].norm(dim=-1), atol=1e-5)
+    assert torch.allclose(q[0] @ q[1], q[2] @ q[3], atol=1e-5)
+
+
+def test_pooled_positions_are_averages_of_what_they_cover():
+    fine = rope_table((3, 4), (4, 6), (4, 6, 6), 100.0, (1, 1, 1), CPU)
+    coarse = rope_table((3, 4), (4, 6), (4, 6, 6), 100.0, (2, 2, 2), CPU)
+    for whole, pooled in zip(fine, coarse, strict=True):
+        cells = whole.view(1, 2, 2, 2, 3, 2, 8).mean(dim=(1, 3, 5)).reshape(-1, 8)
+        assert torch.allclose(cells, pooled, atol=1e-6)
+
+
+def test_the_released_model_has_the_released_size():
+    """Counted on the meta device: 1,101 tensors and 14.3 billion parameters."""
+    with torch.device("meta"):
+        model = VideoDiT(HELIOS_14B)
+    shapes = {name: tuple(p.shape) for name, p in model.named_parameters()}
+    assert len(shapes) == 1101
+    assert sum(p.numel() for p in model.parameters()) == 14_312_427_584
+    assert shapes["patch_long.weight"] == (5120, 16, 4, 8, 8)
+    assert shapes["blocks.39.attn2.norm_k.weight"] == (5120,)
+    assert shapes["blocks.0.ffn.net.0.proj.weight"] == (13824, 5120)
+    assert shapes["condition_embedder.time_proj.weight"] == (30720, 5120)
+
+
+def test_text_reaches_noisy_tokens():
+    model = tiny(text_dim=12, restrict_self_attn=False)
+    x, t, memory, actions = inputs(model)
+    text = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        assert (model(x, t, memory, actions, text) - model(x, t, memory, actions, text + 1)).abs().max() > 1e-4
+
+
+def test_configs_refuse_what_they_do_not_know():
+    assert TransformerConfig.from_dict(TINY.to_dict()) == TINY
+    with pytest.raises(UserError, match="has no wide: it has"):
+        TransformerConfig.from_dict({"wide": 3})
+    with pytest.raises(UserError, match="must add up to attention_head_dim"):
+        TransformerConfig(rope_dim=(1, 2, 3))
+
+
+def test_autoencoder_shapes_and_bytes():
+    vae = VideoVAE(TINY_AUTOENCODER).eval()
+    frames = torch.randint(0, 256, (2, 8, 32, 48, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        latents = vae.encode(frames)
+        decoded = vae.decode(latents)
+        halves = torch.cat([vae.decode(latents[:, :, :1]), vae.decode(latents[:, :, 1:])], dim=1)
+    assert latents.shape == (2, 16, 2, 4, 6)
+    assert decoded.shape == frames.shape and decoded.dtype == torch.uint8
+    assert torch.equal(decoded, halves), "each chunk is decoded on its own"

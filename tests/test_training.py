@@ -1,0 +1,233 @@
+"""Training: corruption, losses against few-line references, and every stage run on a CPU, from game to pack."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from helios_world.config import TINY, TINY_AUTOENCODER
+from helios_world.demos.cli import main
+from helios_world.generator import load_generator
+from helios_world.model.dit import VideoDiT, initialise
+from helios_world.model.vae import VideoVAE
+from helios_world.sampling.pyramid import level_endpoints
+from helios_world.sampling.schedule import LOCAL_SIGMA, pyramid_levels
+from helios_world.training.collect import play
+from helios_world.training.corruption import CLEAN, corrupt, drop_history
+from helios_world.training.data import Window, WindowSource, load_recording
+from helios_world.training.game import BUTTONS, Game, Walker, halved
+from helios_world.training.loop import Schedule, make_optimizers, training_loop
+from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def small_window(batch: int = 3) -> Window:
+    draw = seeded(4)
+    return Window(
+        torch.randn(batch, 16, sum(TINY.history_sizes), 8, 8, generator=draw),
+        torch.randn(batch, 16, 1, 8, 8, generator=draw),
+        torch.randn(batch, 16, 1, 8, 8, generator=draw),
+        torch.randint(0, 2, (batch, 1, 28), generator=draw).float(),
+    )
+
+
+@pytest.fixture(scope="module")
+def data_set(tmp_path_factory):
+    """A few hundred frames of the real game, collected by the command."""
+    folder = tmp_path_factory.mktemp("data") / "maze"
+    assert main(["collect", "--out", str(folder), "--frames", "700", "--workers", "2", "--seed", "5"]) == 0
+    return folder
+
+
+def test_corruption_is_drawn_per_frame_and_leaves_blanks_blank():
+    x = torch.randn(64, 4, 8, 4, 4, generator=seeded())
+    x[:, :, :3] = 0
+    y = corrupt(x, seeded(1))
+    assert not y[:, :, :3].any()
+    unchanged = (y == x).all(dim=(1, 3, 4))[:, 3:]
+    assert abs(float(unchanged.float().mean()) - CLEAN) < 0.1
+    assert (unchanged.any(dim=1) & ~unchanged.all(dim=1)).any(), "frames of one history must differ in kind"
+    assert torch.equal(y, corrupt(x, seeded(1)))
+
+
+def test_dropped_history_keeps_its_newest_frames():
+    x = torch.ones(400, 1, 19, 2, 2)
+    kept = drop_history(x, seeded())[:, 0, :, 0, 0]
+    assert (kept[:, -1] == 1).all()
+    assert (kept.diff(dim=1) >= 0).all(), "only the oldest frames may be blank"
+    assert 0.05 < float((kept.sum(dim=1) < 19).float().mean()) < 0.3
+
+
+def test_sigmas_are_often_at_the_start_and_never_over_it():
+    sigma = draw_sigmas(4000, torch.device("cpu"), seeded())
+    assert sigma.min() > 0 and sigma.max() <= LOCAL_SIGMA
+    assert 0.45 < float((sigma == LOCAL_SIGMA).float().mean()) < 0.55
+
+
+def test_flow_loss_equals_its_equation(monkeypatch):
+    """|v(sigma start + (1 - sigma) end) - (start - end)|^2 with the same draws, written out."""
+    monkeypatch.setattr("helios_world.training.losses.corrupt", lambda x, g: x)
+    monkeypatch.setattr("helios_world.training.losses.drop_history", lambda x, g: x)
+    model, window, levels = VideoDiT(TINY), small_window(), pyramid_levels(2)
+    initialise(model, seeded())
+    torch.nn.init.normal_(model.proj_out.weight, std=0.1, generator=seeded(1))
+    loss, parts = pyramid_flow_loss(model, window, levels, [1, 2], seeded(2))
+    again, errors = seeded(2), []
+    from helios_world.model.memory import split_memory
+
+    memory = split_memory(window.history, window.anchor, TINY.history_sizes)
+    for index, count in enumerate([1, 2]):
+        clean = window.clean.repeat_interleave(count, 0)
+        start, end = level_endpoints(clean, torch.randn(clean.shape, generator=again), levels, index)
+        sigma = draw_sigmas(len(clean), clean.device, again)
+        row_errors = []
+        for i in range(len(clean)):
+            z = sigma[i] * start[i : i + 1] + (1 - sigma[i]) * end[i : i + 1]
+            t = (levels[index].t_min + sigma[i] * (levels[index].t_max - levels[index].t_min))[None]
+            own = type(memory)(*(part[i // count : i // count + 1] for part in memory))
+            v = model(z, t, own, window.actions[i // count : i // count + 1])
+            row_errors.append((v - (start - end)[i : i + 1]).square().mean())
+        errors.append(torch.stack(row_errors).mean())
+    assert [float(v) for v in parts.values()] == pytest.approx([e.item() for e in errors], rel=1e-4)
+    assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-4)
+
+
+def test_autoencoder_loss_equals_its_equation():
+    vae = VideoVAE(TINY_AUTOENCODER)
+    frames = torch.randint(0, 256, (2, 4, 16, 16, 3), dtype=torch.uint8, generator=seeded())
+    loss, parts = autoencoder_loss(vae, frames, seeded(1))
+    x = frames.float() / 127.5 - 1
+    mean, log_variance = vae.posterior(x)
+    y = vae.decode_raw(mean + (log_variance / 2).exp() * torch.randn(mean.shape, generator=seeded(1)))
+    gradient = (y.diff(dim=2) - x.diff(dim=2)).abs().mean() + (y.diff(dim=3) - x.diff(dim=3)).abs().mean()
+    kl = 0.5 * (mean**2 + log_variance.exp() - 1 - log_variance).mean()
+    wanted = (y - x).abs().mean() + 0.5 * gradient + ((y - x) ** 2).mean() + 1e-4 * kl
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    assert float(parts["psnr_db"]) == pytest.approx(10 * torch.log10(4 / ((y - x) ** 2).mean()).item(), rel=1e-5)
+
+
+def test_the_loop_learns_and_saves_averaged_weights(tmp_path):
+    model, window, levels = VideoDiT(TINY), small_window(), pyramid_levels(2)
+    initialise(model, seeded())
+    losses = []
+
+    def loss_fn(generator):
+        loss, figures = pyramid_flow_loss(model, window, levels, [1, 1], generator)
+        losses.append(float(loss.detach()))
+        return loss, figures
+
+    schedule = Schedule(iterations=120, muon_learning_rate=1e-2, learning_rate=6e-3, warmup=4, ema=0.9)
+    path = tmp_path / "transformer.safetensors"
+    training_loop(model, loss_fn, schedule, path=path, seed=0, device=torch.device("cpu"))
+    assert len(losses) == 120
+    assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
+    log = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
+    assert log[0]["iteration"] == 0 and log[0]["loss"] > 0
+    from helios_world.checkpoint import load_weights
+
+    saved = load_weights(path)
+    assert all(torch.equal(saved[name], p.detach()) for name, p in model.named_parameters())
+
+
+def test_muon_takes_the_matrices_of_the_blocks_alone():
+    adam, muon = make_optimizers(VideoDiT(TINY), Schedule(muon_learning_rate=1e-3))
+    shapes = [p.ndim for group in muon.param_groups for p in group["params"]]
+    assert set(shapes) == {2} and len(shapes) == 6 * TINY.num_layers
+    assert any(p.ndim == 5 for group in adam.param_groups for p in group["params"])
+
+
+def test_halved_is_the_mean_of_each_block():
+    frame = np.random.default_rng(0).integers(0, 256, (8, 12, 3)).astype(np.uint8)
+    wanted = frame.reshape(4, 2, 6, 2, 3).astype(float).mean(axis=(1, 3))
+    assert np.abs(halved(frame) - wanted).max() <= 0.5
+
+
+def test_the_action_of_a_row_led_to_its_frame():
+    """Turning shows in the very frame whose row says so: an off-by-one would be invisible in the loss."""
+    game = Game("maze", 11)
+    game.reset()
+    still = np.zeros(len(BUTTONS), np.uint8)
+    turn = still.copy()
+    turn[BUTTONS.index("turn_left")] = 1
+
+    class Script:
+        plan = iter([still] * 6 + [turn] + [still] * 20)
+
+        def act(self, view):
+            return next(self.plan)
+
+    rows = list(play(game, Script(), 12))
+    game.close()
+    headings = np.unwrap(np.radians([pose[2] for *_, pose in rows]))
+    first = next(i for i, (_, buttons, *_) in enumerate(rows) if buttons.any())
+    moved = np.abs(np.diff(headings)) > 1e-3
+    assert moved[first - 1] and not moved[: first - 1].any()
+
+
+def test_the_walker_holds_every_button_and_sees_many_places():
+    game, counts = Game("maze", 3), np.zeros(len(BUTTONS))
+    cells = set()
+    for _, buttons, _, pose in play(game, Walker(np.random.default_rng(0)), 900):
+        counts += buttons
+        cells.add((int(pose[0] // 96), int(pose[1] // 96)))
+    game.close()
+    assert (counts > 5).all() and counts[0] > 300
+    assert len(cells) > 4
+
+
+def test_windows_line_up(data_set):
+    """Latents that are their own frame's number show which frames a window took."""
+    recording = load_recording(data_set, torch.device("cpu"))
+    n = len(recording.first)
+    latents = torch.arange(n, dtype=torch.float32)[:, None, None, None].expand(n, 1, 1, 1) + 1
+    source = WindowSource(latents, recording, history=19, chunk=4)
+    end = 300
+    window = source.draw(torch.tensor([end]), seeded())
+    wanted = [end - 4 * k + 1 for k in range(19, 0, -1)]
+    assert window.history.flatten().tolist() == wanted
+    assert window.clean.item() == end + 1
+    assert (end + 1 - window.anchor.item()) % 4 == 0 and window.anchor.item() < end + 1
+    assert torch.equal(window.actions[0, 0].view(4, 7), recording.actions[end - 3 : end + 1].float())
+    early = source.draw(torch.tensor([11]), seeded())
+    assert early.history.flatten().tolist() == [0.0] * 17 + [4.0, 8.0]
+
+
+def test_from_the_game_to_a_pack(data_set, tmp_path, capsys):
+    """collect, train, export, and the world steps: small networks, a few iterations."""
+    run, pack = tmp_path / "run", tmp_path / "pack"
+    train = ["train", "--data", str(data_set), "--run", str(run), "--preset", "tiny", "--device", "cpu"]
+    small = ["--autoencoder-iterations", "20", "--autoencoder-batch", "4", "--iterations", "20", "--batch", "4"]
+    assert main([*train, *small, "--dry-run"]) == 0 and not run.exists()
+    assert main([*train, *small]) == 0
+    before = (run / "transformer.safetensors").read_bytes()
+    assert main([*train, "--stage", "base", "--iterations", "2", "--batch", "4"]) == 0
+    assert "starting from" in capsys.readouterr().out, "the same command goes on from the run's weights"
+    assert (run / "transformer.safetensors").read_bytes() != before
+    assert main(["export", "--run", str(run), "--data", str(data_set), "--out", str(pack), "--starts", "2"]) == 0
+    generator = load_generator(str(pack), dtype="float32")
+    state, shown = generator.reset("maze", seed=1)
+    _, frames = generator.step([state], np.zeros((1, 4, 7), np.float32))
+    assert frames.shape == (1, 4, 128, 160, 3) and shown.std() > 0
+
+
+@pytest.mark.parametrize(
+    "words, text",
+    [
+        (["collect", "--out", "{data}"], "already holds a data set"),
+        (["collect", "--out", "{new}", "--scene", "moon"], "unknown scene 'moon': choose from maze"),
+        (["collect", "--out", "{new}", "--frames", "1", "--workers", "4"], "each needs at least one"),
+        (["train", "--data", "{new}", "--run", "{new}"], "holds no data set"),
+        (["train", "--data", "{data}", "--run", "{new}", "--preset", "huge"], "unknown preset 'huge'"),
+        (["train", "--data", "{data}", "--run", "{new}", "--stage", "base"], "train the autoencoder first"),
+        (["export", "--run", "{new}", "--data", "{data}", "--out", "{new}"], "export needs a finished run"),
+    ],
+)
+def test_mistakes_are_one_line(data_set, tmp_path, capsys, words, text):
+    known = {"{data}": str(data_set), "{new}": str(tmp_path / "new")}
+    assert main([known.get(word, word) for word in words]) == 2
+    error = capsys.readouterr().err.strip()
+    assert text in error and "\n" not in error
