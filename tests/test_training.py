@@ -17,7 +17,7 @@ from helios_world.training.collect import play
 from helios_world.training.corruption import CLEAN, corrupt, drop_history
 from helios_world.training.data import Window, WindowSource, load_recording
 from helios_world.training.game import BUTTONS, Game, Walker, halved
-from helios_world.training.loop import Schedule, make_optimizers, training_loop
+from helios_world.training.loop import Schedule, SpikeGuard, make_optimizers, training_loop
 from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss
 
 
@@ -131,6 +131,19 @@ def test_the_loop_learns_and_saves_averaged_weights(tmp_path):
 
     saved = load_weights(path)
     assert all(torch.equal(saved[name], p.detach()) for name, p in model.named_parameters())
+
+
+def test_a_gradient_spike_is_dropped_and_counted():
+    network = torch.nn.Linear(2, 1, bias=False)
+    guard = SpikeGuard(1.0, torch.device("cpu"))
+    sizes = []
+    for size in [0.1] * 60 + [70.0, 0.1, 5.0, 0.5]:
+        network.weight.grad = torch.tensor([[size, 0.0]])
+        guard.clip(network)
+        sizes.append(round(float(network.weight.grad.norm()), 3))
+    assert sizes[:60] == [0.1] * 60
+    assert sizes[60:] == [0.0, 0.1, 0.0, 0.5]
+    assert int(guard.spikes) == 2
 
 
 def test_muon_takes_the_matrices_of_the_blocks_alone():

@@ -18,6 +18,8 @@ _QUANTILE = 0.96  # of them that must be in time even without the margin
 _MARGIN = 0.003  # seconds
 _SPREAD = 0.25  # part of (quantile - median) added to the margin: ragged round trips get more of it
 _POLL = 0.02  # seconds that an asking may come late because the caller polls; anything longer was a stall
+_CATCH_UP = 0.02  # part of a chunk's time that it is shortened by until lateness is made up: too little to see
+_STALL = 0.25  # seconds; who was later than this goes on at the usual pace
 _RETRY = 1.0  # seconds after which an unanswered asking is repeated
 
 
@@ -44,6 +46,7 @@ class _Playing:
     chunk: int
     frames: np.ndarray
     begins: float
+    ends: float
     tag: Any
 
 
@@ -77,11 +80,12 @@ class ChunkPlayer:
         self._asked_at: float | None = None
         self._planned = 0.0
         self._put_at = 0.0
+        self._behind = 0.0
 
     def put(self, chunk_index: int, frames: np.ndarray, now: float, tag: Any = None) -> bool:
         """A chunk came: (frames, height, width, 3). False if it is no newer than one that came before.
 
-        A chunk that comes late begins now, and all after it follow at the usual pace: time lost is not made up.
+        A chunk that comes late begins now. What was lost is made up over the next chunks, too slowly to be seen.
         """
         if chunk_index < self._next:
             return False
@@ -91,8 +95,13 @@ class ChunkPlayer:
             self.lead = float(high + _MARGIN + _SPREAD * (high - middle))
         self._asked_at = None
         due = self._due(now)
-        self.late_chunks += self._now is not None and now > due
-        playing = _Playing(chunk_index, frames, max(due, now), tag)
+        begins = max(due, now)
+        self.late_chunks += begins > due
+        self._behind += begins - due if begins - due < _STALL else 0.0
+        lasts = len(frames) * self._step
+        made_up = min(self._behind, _CATCH_UP * lasts)
+        self._behind -= made_up
+        playing = _Playing(chunk_index, frames, begins, begins + lasts - made_up, tag)
         if self._now is None or now >= due:
             self._now, self._then = playing, None
         else:
@@ -139,7 +148,7 @@ class ChunkPlayer:
     def _due(self, now: float) -> float:
         """When the frames that are there end."""
         last = self._then or self._now
-        return now if last is None else last.begins + len(last.frames) * self._step
+        return now if last is None else last.ends
 
     def _planned_time(self, now: float) -> float:
         return now if self._now is None else max(self._due(now) - self.lead, self._put_at)

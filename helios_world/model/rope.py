@@ -27,16 +27,17 @@ def rope_table(
 
     The averages are taken on cos and sin themselves, which damps what a coarse token cannot tell (spec 1.6).
     """
-    sizes = (len(frames), *grid)
-    positions = (torch.tensor(frames, device=device), *(torch.arange(n, device=device) for n in grid))
-    angles = []
-    for axis, (position, dim) in enumerate(zip(positions, dims, strict=True)):
-        frequencies = theta ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
-        shape = [1, 1, 1, dim // 2]
-        shape[axis] = -1
-        angles.append((position.float()[:, None] * frequencies).view(shape).expand(*sizes, -1))
-    angle_THWF = torch.cat(angles, dim=-1)
-    return _pooled(angle_THWF.cos(), pool), _pooled(angle_THWF.sin(), pool)
+    with torch.inference_mode(False):  # a table made while playing must also serve a backward pass
+        sizes = (len(frames), *grid)
+        positions = (torch.tensor(frames, device=device), *(torch.arange(n, device=device) for n in grid))
+        angles = []
+        for axis, (position, dim) in enumerate(zip(positions, dims, strict=True)):
+            frequencies = theta ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+            shape = [1, 1, 1, dim // 2]
+            shape[axis] = -1
+            angles.append((position.float()[:, None] * frequencies).view(shape).expand(*sizes, -1))
+        angle_THWF = torch.cat(angles, dim=-1)
+        return _pooled(angle_THWF.cos(), pool), _pooled(angle_THWF.sin(), pool)
 
 
 def apply_rope(x_BNhD: Tensor, table: Table) -> Tensor:

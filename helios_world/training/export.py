@@ -93,10 +93,9 @@ def choose_starts(vae, recording, history: int, count: int, seed: int):
     chunk = vae.config.frames
     ends = recording.chunk_ends(chunk, chunks_before=history)
     generator = torch.Generator().manual_seed(seed)
-    some = ends[torch.randint(len(ends), (min(1024, len(ends)),), generator=generator)]
-    views = recording.frames[some].float()
-    detail = views.diff(dim=2).abs().mean(dim=(1, 2, 3))
-    some = some[detail >= detail.median()].numpy()
+    some = ends[torch.randperm(len(ends), generator=generator)[:4096]]
+    detail = torch.cat([recording.frames[few].float().diff(dim=2).abs().mean(dim=(1, 2, 3)) for few in some.split(256)])
+    some = some[detail.argsort(descending=True)[: max(count, len(some) // 5)]].numpy()
     places = recording.poses[some][:, :2]
     chosen = [0]
     while len(chosen) < count:

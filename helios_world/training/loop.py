@@ -60,6 +60,7 @@ def training_loop(
     optimizers = make_optimizers(network, schedule)
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     averaged = [p.detach().clone() for p in network.parameters()]
+    guard = SpikeGuard(schedule.clip, device)
     network.train()
     log, began, saved = path.with_suffix(".jsonl").open("a", encoding="utf-8"), time.monotonic(), time.monotonic()
     for iteration, progress in _iterations(schedule, began):
@@ -70,7 +71,7 @@ def training_loop(
         with torch.autocast(device.type, torch.bfloat16):
             loss, figures = loss_fn(generator)
         loss.backward()
-        norm = nn.utils.clip_grad_norm_(network.parameters(), schedule.clip)
+        norm = guard.clip(network)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
@@ -99,6 +100,34 @@ def training_loop(
         for parameter, average in zip(network.parameters(), averaged, strict=True):
             parameter.copy_(average)
     return network.eval()
+
+
+class SpikeGuard:
+    """Clips gradients, and drops those whose norm is far over the usual: one of them can undo hundreds of steps.
+
+    Nothing is hidden: `spikes` counts what was dropped and stands in the log.
+    """
+
+    FACTOR, PATIENCE = 10.0, 50
+
+    def __init__(self, clip: float, device: torch.device):
+        self._clip = clip
+        self._usual = torch.zeros((), device=device)  # running mean of the norm; all on the device, so nothing waits
+        self._seen = 0
+        self.spikes = torch.zeros((), device=device)
+
+    def clip(self, network: nn.Module) -> Tensor:
+        """Scales the gradients in place; returns their norm before that."""
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        spike = (norm > self.FACTOR * self._usual) & (self._seen >= self.PATIENCE)
+        rate = 1 / min(self._seen + 1, self.PATIENCE)
+        self._usual = torch.where(spike, self._usual, torch.lerp(self._usual, norm, rate))
+        self.spikes = self.spikes + spike
+        self._seen += 1
+        factor = torch.where(spike, 0.0, (self._clip / (norm + 1e-6)).clamp(max=1.0))
+        torch._foreach_mul_(gradients, factor)
+        return norm
 
 
 def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
