@@ -97,6 +97,15 @@ def test_a_late_chunk_holds_the_last_frame_then_goes_on_at_the_usual_pace():
     assert [(s.chunk, s.index, s.is_new) for s in map(player.frame, times)] == [(1, k, True) for k in range(CHUNK)]
 
 
+def test_a_little_lateness_is_made_up_without_a_jump():
+    slow = iter([0.05] * 40 + [0.15] + [0.05] * 1000)
+    played = Played(lambda rng: next(slow), seconds=60)
+    on_time = Played(lambda rng: 0.05, seconds=60)
+    assert played.player.late_chunks == 1 and played.gaps.max() > STEP + 0.05
+    assert len(played.shown) == len(on_time.shown), "no frame is lost for good"
+    assert played.gaps.min() > 0.9 * STEP, "and none is rushed"
+
+
 def test_newest_wins_and_what_is_not_newer_is_refused():
     player = ChunkPlayer(FPS, CHUNK)
     assert player.frame(0.0) is None

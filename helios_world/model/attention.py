@@ -64,7 +64,7 @@ class FeedForward(nn.Module):
 
 
 class Block(nn.Module):
-    """Modulated self-attention, text cross-attention for noisy tokens only, modulated feed-forward (spec 1.8)."""
+    """Modulated self-attention, text cross-attention for noisy tokens only, modulated feed-forward."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

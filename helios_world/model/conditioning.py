@@ -28,7 +28,7 @@ class Embedder(nn.Module):
 
 
 class ConditionEmbedder(nn.Module):
-    """Time steps (and actions) to modulation rows; text to cross-attention tokens (spec 1.3)."""
+    """Time steps (and actions) to modulation rows; text to cross-attention tokens."""
 
     def __init__(self, config: TransformerConfig):
         super().__init__()

@@ -1,4 +1,6 @@
-"""The Helios transformer: clean history and noisy chunk in one sequence. Nothing about sampling or training.
+"""The Helios transformer (arXiv 2603.04379): clean history and noisy chunk in one sequence.
+
+Nothing about sampling or training.
 
 One class for the small embedded world and the released 14B; parameter names are the released ones.
 Shapes: B batch, C latent channels, T latent frames, H W latent size, N tokens, D width, A action numbers, L text.
@@ -119,7 +121,7 @@ class VideoDiT(nn.Module):
         return x.flatten(6, 7).flatten(4, 5).flatten(2, 3)
 
     def _embed_history(self, memory: Memory) -> tuple[Tensor, tuple[int, int]]:
-        """Tokens in the order long, mid, short (spec 1.5), and the full-size token grid."""
+        """Tokens in the order long, mid, short, and the full-size token grid."""
         embedders = (self.patch_long, self.patch_mid, self.patch_short)
         tokens = [
             embed(pad_to_multiple(part, kernel)).flatten(2).transpose(1, 2)
@@ -150,7 +152,7 @@ class VideoDiT(nn.Module):
 def initialise(model: VideoDiT, generator: torch.Generator) -> None:
     """Fresh weights. Zero at first, so that the network starts as the identity and actions start without effect:
     gates and modulation, the output, the last layer of the action embedder. Memory patches start as averages of the
-    plain patch, as the release derives them (spec 1.2)."""
+    plain patch, as the release derives them."""
     with torch.no_grad():
         for module in model.modules():
             if isinstance(module, nn.Linear):

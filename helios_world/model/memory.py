@@ -36,7 +36,7 @@ def split_memory(history_BCTHW: Tensor, anchor_BC1HW: Tensor, sizes: tuple[int, 
 
 
 def frame_indices(sizes: tuple[int, int, int], noisy: int) -> FrameIndices:
-    """range(1 + long + mid + recent + noisy) cut in that order, the anchor at 0 (spec 1.4)."""
+    """range(1 + long + mid + recent + noisy) cut in that order, the anchor at 0."""
     ends = [1, *(1 + sum(sizes[: i + 1]) for i in range(3))]
     long, mid, recent = (tuple(range(low, high)) for low, high in pairwise(ends))
     return FrameIndices(long, mid, (0, *recent), tuple(range(ends[-1], ends[-1] + noisy)))

@@ -25,7 +25,7 @@ def rope_table(
 ) -> Table:
     """Positions of a block of tokens, one per frame and grid cell, averaged over `pool` (time, height, width).
 
-    The averages are taken on cos and sin themselves, which damps what a coarse token cannot tell (spec 1.6).
+    The averages are taken on cos and sin themselves, which damps what a coarse token cannot tell.
     """
     with torch.inference_mode(False):  # a table made while playing must also serve a backward pass
         sizes = (len(frames), *grid)

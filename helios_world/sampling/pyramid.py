@@ -1,4 +1,4 @@
-"""Coarse to fine: from noise to a clean chunk through the levels of the pyramid (spec 3.3).
+"""Coarse to fine: from noise to a clean chunk through the levels of the pyramid.
 
 Shapes: B batch, C latent channels, T latent frames, H W latent size.
 """
@@ -65,7 +65,7 @@ def block_noise(noise_BCTHW: Tensor, gamma: float) -> Tensor:
 def level_endpoints(
     clean_BCTHW: Tensor, noise_BCTHW: Tensor, levels: Sequence[Level], index: int
 ) -> tuple[Tensor, Tensor]:
-    """Where level `index` starts and ends for known data: training pairs, coupled by the same noise (spec 4.4)."""
+    """Where level `index` starts and ends for known data: training pairs, coupled by the same noise."""
     level = levels[index]
     x, n = clean_BCTHW, noise_BCTHW
     for _ in range(len(levels) - 1 - index):

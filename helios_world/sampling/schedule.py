@@ -1,4 +1,4 @@
-"""Noise levels of the pyramid: pure numbers (spec 3.2).
+"""Noise levels of the pyramid: pure numbers.
 
 Level s runs from `start` (noise and the upsampled coarser picture) to `end` (a cleaner picture of its own size).
 Inside a level a local sigma runs from LOCAL_SIGMA to 0: z = sigma * start + (1 - sigma) * end.

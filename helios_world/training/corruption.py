@@ -1,4 +1,4 @@
-"""Making a clean past look like a generated one: frame-aware corruption and dropout of history (spec 4.1, 4.2).
+"""Making a clean past look like a generated one: frame-aware corruption and dropout of history.
 
 Shapes: B batch, C latent channels, N latent frames, h w latent size.
 """

@@ -42,7 +42,7 @@ def autoencoder_loss(
 def pyramid_flow_loss(
     model: VideoDiT, window: Window, levels: Sequence[Level], draws: Sequence[int], generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Flow matching at every level of the pyramid: |v(z_sigma) - (start - end)|^2, the mean over levels (spec 4.4).
+    """Flow matching at every level of the pyramid: |v(z_sigma) - (start - end)|^2, the mean over levels.
 
     The history is encoded once; `draws[s]` noise draws of level s share it.
     """
