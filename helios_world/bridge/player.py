@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 _RECENT = 64  # round trips that the lead is learnt from
-_QUANTILE = 0.96  # of them that must be in time even without the margin
+_QUANTILE = 0.9  # of them that must be in time even without the margin; a little lateness is made up unseen
 _MARGIN = 0.003  # seconds
-_SPREAD = 0.25  # part of (quantile - median) added to the margin: ragged round trips get more of it
+_SPREAD = 0.15  # part of (quantile - median) added to the margin: ragged round trips get more of it
 _POLL = 0.02  # seconds that an asking may come late because the caller polls; anything longer was a stall
 _CATCH_UP = 0.02  # part of a chunk's time that it is shortened by until lateness is made up: too little to see
 _STALL = 0.25  # seconds; who was later than this goes on at the usual pace
