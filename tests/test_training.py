@@ -137,13 +137,13 @@ def test_a_gradient_spike_is_dropped_and_counted():
     network = torch.nn.Linear(2, 1, bias=False)
     guard = SpikeGuard(1.0, torch.device("cpu"))
     sizes = []
-    for size in [0.1] * 60 + [70.0, 0.1, 5.0, 0.5]:
+    for size in [0.1] * 60 + [70.0, 0.1, 5.0, 0.5, float("nan")]:
         network.weight.grad = torch.tensor([[size, 0.0]])
         guard.clip(network)
         sizes.append(round(float(network.weight.grad.norm()), 3))
     assert sizes[:60] == [0.1] * 60
-    assert sizes[60:] == [0.0, 0.1, 0.0, 0.5]
-    assert int(guard.spikes) == 2
+    assert sizes[60:] == [0.0, 0.1, 0.0, 0.5, 0.0]
+    assert int(guard.spikes) == 3
 
 
 def test_muon_takes_the_matrices_of_the_blocks_alone():

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 
 from helios_world.checkpoint import save_weights
 from helios_world.config import Config
@@ -62,8 +63,10 @@ def training_loop(
     averaged = [p.detach().clone() for p in network.parameters()]
     guard = SpikeGuard(schedule.clip, device)
     network.train()
+    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}", disable=None)
     log, began, saved = path.with_suffix(".jsonl").open("a", encoding="utf-8"), time.monotonic(), time.monotonic()
     for iteration, progress in _iterations(schedule, began):
+        bar.update(100 * progress - bar.n)
         factor = schedule.rate(iteration, progress)
         for optimizer, rates in zip(optimizers, base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
@@ -83,6 +86,7 @@ def training_loop(
                 "minutes": (time.monotonic() - began) / 60,
                 "loss": loss.detach(),
                 "norm": norm,
+                "spikes": guard.spikes,
             }
             report = {k: round(float(v), 5) for k, v in {**row, **figures}.items()}
             if not math.isfinite(report["loss"]):
@@ -90,11 +94,13 @@ def training_loop(
                     f"the loss is {report['loss']} at iteration {iteration}: the weights at {path} are older"
                 )
             print(json.dumps(report), file=log, flush=True)
-            print("  ".join(f"{k} {v:g}" for k, v in report.items()), flush=True)
+            bar.write("  ".join(f"{k} {v:g}" for k, v in report.items()))
         if time.monotonic() - saved > 60:
             save_weights(path, _named(network, averaged))
             saved = time.monotonic()
     save_weights(path, _named(network, averaged))
+    bar.update(100 - bar.n)
+    bar.close()
     log.close()
     with torch.no_grad():
         for parameter, average in zip(network.parameters(), averaged, strict=True):
@@ -120,13 +126,15 @@ class SpikeGuard:
         """Scales the gradients in place; returns their norm before that."""
         gradients = [p.grad for p in network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
-        spike = (norm > self.FACTOR * self._usual) & (self._seen >= self.PATIENCE)
+        usual = norm <= self.FACTOR * self._usual  # not a number is not usual either
+        spike = ~usual & (self._seen >= self.PATIENCE)
         rate = 1 / min(self._seen + 1, self.PATIENCE)
         self._usual = torch.where(spike, self._usual, torch.lerp(self._usual, norm, rate))
         self.spikes = self.spikes + spike
         self._seen += 1
-        factor = torch.where(spike, 0.0, (self._clip / (norm + 1e-6)).clamp(max=1.0))
-        torch._foreach_mul_(gradients, factor)
+        torch._foreach_mul_(gradients, (self._clip / (norm + 1e-6)).clamp(max=1.0))
+        for gradient in gradients:
+            gradient.masked_fill_(spike, 0.0)  # a product with 0 would keep what is not a number
         return norm
 
 
