@@ -217,16 +217,20 @@ class WorldStream:
     def close(self) -> None:
         """Ends the session and the connection."""
         if self._socket is not None:
-            self._socket.disable_monitor()
+            self._stop_monitor()
             close_socket(self._socket)
             self._socket = None
 
     # Connection
 
+    def _stop_monitor(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
+
     def _connect(self, now: float) -> None:
         """A fresh connection: nothing that was under way on the old one comes through."""
         if self._socket is not None:
-            self._socket.disable_monitor()
+            self._stop_monitor()
             self._socket.close(0)
         self._socket = open_socket(self._address)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
