@@ -15,7 +15,7 @@ from helios_world.checkpoint import load_into, load_weights
 from helios_world.config import SamplerConfig
 from helios_world.errors import PackError, UserError, check_name
 from helios_world.model.dit import HistoryContext, VideoDiT
-from helios_world.model.memory import split_memory
+from helios_world.model.memory import Memory, split_memory
 from helios_world.model.vae import VideoVAE
 from helios_world.pack import STARTS, TRANSFORMER, VAE, Pack, read_pack
 from helios_world.sampling.pyramid import sample_pyramid, seeded_noise
@@ -134,7 +134,7 @@ class Generator:
         scale = self.vae.config.scale
         return self.card.height // scale, self.card.width // scale
 
-    def _memory(self, states: Sequence[WorldState]):
+    def _memory(self, states: Sequence[WorldState]) -> Memory:
         history, anchor = (torch.stack([getattr(s, name) for s in states]) for name in ("history", "anchor"))
         return split_memory(history.to(self.dtype), anchor.to(self.dtype), self.transformer.config.history_sizes)
 

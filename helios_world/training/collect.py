@@ -11,6 +11,7 @@ import json
 import multiprocessing
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ ARRAYS = {
     "episodes": ("int32", ()),
     "poses": ("float32", (3,)),
 }
+
+Row = tuple[np.ndarray, np.ndarray, int, tuple[float, float, float]]  # frame, buttons, episode, pose
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +86,7 @@ def collect(out: Path, scene: str, frames: int, workers: int, seed: int) -> None
         raise UserError(f"workers {failed} failed; {out} is not complete")
 
 
-def play(game: Game, walker: Walker, frames: int):
+def play(game: Game, walker: Walker, frames: int) -> Iterator[Row]:
     """Yields (frame, buttons that led to it, episode, pose) for `frames` frames; buttons of a first frame are zero."""
     episode, view, buttons = -1, None, None
     for _ in range(frames):

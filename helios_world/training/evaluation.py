@@ -42,7 +42,9 @@ def held_out(scene: str, count: int, frames: int, seed: int) -> Trajectories:
     return Trajectories(parts[0], parts[1].astype(np.float32), parts[2].astype(np.float32))
 
 
-def predict(generator: Generator, real: Trajectories, context: int, chunks: int, actions: np.ndarray, seed: int):
+def predict(
+    generator: Generator, real: Trajectories, context: int, chunks: int, actions: np.ndarray, seed: int
+) -> np.ndarray:
     """Frames (N, chunks, t, H, W, 3) that follow the first `context` chunks of each trajectory under `actions`."""
     t, scene = generator.card.frames_per_chunk, generator.card.scenes[0]
     states = [

@@ -7,9 +7,16 @@ import json
 import shutil
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helios_world.errors import UserError
 from helios_world.pack import STARTS, TRANSFORMER, VAE
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from helios_world.model.vae import VideoVAE
+    from helios_world.training.data import Recording
 
 LIMIT_MIB = 32
 
@@ -85,7 +92,7 @@ def export(args: argparse.Namespace) -> None:
     scratch.rename(args.out)
 
 
-def choose_starts(vae, recording, history: int, count: int, seed: int):
+def choose_starts(vae: VideoVAE, recording: Recording, history: int, count: int, seed: int) -> Tensor:
     """Latents (count, C, history, h, w) of moments with much to see, as far apart in the map as can be."""
     import numpy as np
     import torch

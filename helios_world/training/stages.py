@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from helios_world.checkpoint import load_into
+from helios_world.checkpoint import load_into, save_weights
 from helios_world.config import AutoencoderConfig, TransformerConfig
 from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, initialise
@@ -53,8 +53,6 @@ def train_autoencoder(
 @torch.no_grad()
 def normalise(vae: VideoVAE, recording: Recording, ends: torch.Tensor, seed: int, path: Path) -> None:
     """Sets the latents' mean and deviation per channel from 4096 chunks, and saves again."""
-    from helios_world.checkpoint import save_weights
-
     generator = torch.Generator(ends.device).manual_seed(seed + 1)
     pick = torch.randint(len(ends), (4096,), device=ends.device, generator=generator)
     with torch.autocast(ends.device.type, torch.bfloat16):
