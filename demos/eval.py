@@ -57,7 +57,12 @@ def run(args: argparse.Namespace) -> int:
     figures |= drift(made, truth, card.chunk_seconds, TIMES)
     if args.sheet is not None:
         write_sheet(args.sheet, made, truth, card.chunk_seconds)
-    command = f"helios-world eval --world {args.world} --seed {args.seed}"
+    command = (
+        f"helios-world eval --world {args.world} --trajectories {args.trajectories} --chunks {args.chunks}"
+        f" --rollouts {args.rollouts} --seconds {args.seconds:g} --dtype {args.dtype} --seed {args.seed}"
+    )
+    if args.steps:
+        command += f" --steps {' '.join(map(str, args.steps))}"
     values = report(command, args.seed, **figures, steps=list(generator.sampler.steps), dtype=str(generator.dtype)[6:])
     print_report(values, args.json)
     return 0

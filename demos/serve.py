@@ -8,8 +8,6 @@ import sys
 
 from helios_world.errors import UserError
 
-DESCRIPTION = "Serve a world to any number of clients: `helios-world play --connect ADDRESS` joins it."
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="doom", help="name of a world pack, or the path of a pack folder (doom)")

@@ -1,8 +1,10 @@
 """What every test shares: where nothing may be skipped, a display or browser test that did not run is a failure."""
 
+import contextlib
 import json
 import os
 import shutil
+import threading
 
 import pytest
 
@@ -27,6 +29,25 @@ def refuse_skip(report):
         report.outcome = "failed"
         report.longrepr = f"skipped although HELIOS_WORLD_CI=1: {report.longrepr}"
     return report
+
+
+@pytest.fixture(scope="session")
+def served():
+    """`with served(server) as address:` runs a WorldServer in a thread, and ends both."""
+
+    @contextlib.contextmanager
+    def serving(server):
+        stop = threading.Event()
+        thread = threading.Thread(target=server.serve, args=(stop.is_set,))
+        thread.start()
+        try:
+            yield server.address
+        finally:
+            stop.set()
+            thread.join(5)
+            server.close()
+
+    return serving
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,5 @@
 """A remote session is a session: the same verbs, the same frames, and never a step too many."""
 
-import contextlib
 import subprocess
 import sys
 import threading
@@ -21,22 +20,9 @@ from helios_world.world import Start
 
 
 @pytest.fixture
-def address():
+def address(served):
     with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
         yield address
-
-
-@contextlib.contextmanager
-def served(server):
-    stop = threading.Event()
-    thread = threading.Thread(target=server.serve, args=(stop.is_set,))
-    thread.start()
-    try:
-        yield server.address
-    finally:
-        stop.set()
-        thread.join(5)
-        server.close()
 
 
 @pytest.fixture
@@ -109,7 +95,7 @@ def test_what_is_not_allowed_is_a_user_error_as_it_is_here(remote):
     assert remote.step().index == 1
 
 
-def test_a_server_without_room_or_world_says_so():
+def test_a_server_without_room_or_world_says_so(served):
     server = WorldServer(WorldEngine(FakeWorldModel()), max_sessions=1)
     with served(server) as address:
         session = RemoteSession(address)
@@ -190,7 +176,7 @@ def test_lost_replies_are_asked_for_again_and_nothing_is_done_twice(address, loc
         proxy.join()
 
 
-def test_a_server_that_came_back_without_our_world_is_told_apart():
+def test_a_server_that_came_back_without_our_world_is_told_apart(served):
     first = WorldServer(WorldEngine(FakeWorldModel()))
     with served(first) as address:
         session = RemoteSession(address, timeout=2.0)

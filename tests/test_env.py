@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-import threading
 import warnings
 
 import gymnasium as gym
@@ -197,20 +196,13 @@ def test_the_shipped_world_passes_and_repeats_itself():
         assert first.shape == (4, 128, 160, 3) and np.array_equal(first, second)
 
 
-def test_a_world_on_a_server_looks_as_it_does_here():
+def test_a_world_on_a_server_looks_as_it_does_here(served):
     from helios_world.bridge.server import WorldServer
 
-    server, stop = WorldServer(WorldEngine(FakeWorldModel())), threading.Event()
-    thread = threading.Thread(target=server.serve, args=(stop.is_set,))
-    thread.start()
-    local, remote = fake_env(), gym.make(ENV_ID, connect=server.address)
-    try:
+    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
+        local, remote = fake_env(), gym.make(ENV_ID, connect=address)
         assert remote.action_space == local.action_space and remote.observation_space == local.observation_space
         assert np.array_equal(local.reset(seed=6)[1]["frames"], remote.reset(seed=6)[1]["frames"])
         remote.unwrapped.restore(local.snapshot())
         assert np.array_equal(local.step(10)[4]["frames"], remote.step(10)[4]["frames"])
-    finally:
         remote.close()
-        stop.set()
-        thread.join()
-        server.close()

@@ -5,7 +5,6 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -63,18 +62,11 @@ def test_programs_run(program, tmp_path):
 
 
 @pytest.mark.parametrize("program", [p for p in programs(README) if REMOTE in p])
-def test_programs_for_a_server_run(program, tmp_path):
+def test_programs_for_a_server_run(program, tmp_path, served):
     from helios_world.bridge.server import WorldServer
 
-    server, stop = WorldServer(WorldEngine(FakeWorldModel())), threading.Event()
-    thread = threading.Thread(target=server.serve, args=(stop.is_set,))
-    thread.start()
-    try:
-        run_program(program.replace(REMOTE, server.address), tmp_path)
-    finally:
-        stop.set()
-        thread.join()
-        server.close()
+    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
+        run_program(program.replace(REMOTE, address), tmp_path)
 
 
 def test_there_is_a_program_for_each_face():

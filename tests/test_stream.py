@@ -1,10 +1,8 @@
 """The real-time stream against a live server: it plays, taps act, and it goes on where it was after a loss."""
 
-import contextlib
 import math
 import os
 import signal
-import threading
 import time
 
 import numpy as np
@@ -19,23 +17,13 @@ from helios_world.errors import UserError
 from helios_world.testing import FakeWorldModel
 
 
-@contextlib.contextmanager
-def served(**options):
-    server = WorldServer(WorldEngine(FakeWorldModel(seconds=0.02)), **options)
-    stop = threading.Event()
-    thread = threading.Thread(target=server.serve, args=(stop.is_set,))
-    thread.start()
-    try:
-        yield server.address
-    finally:
-        stop.set()
-        thread.join(5)
-        server.close()
+def slow_server(**options):
+    return WorldServer(WorldEngine(FakeWorldModel(seconds=0.02)), **options)
 
 
 @pytest.fixture
-def stream():
-    with served() as address:
+def stream(served):
+    with served(slow_server()) as address:
         stream = WorldStream(address)
         yield stream
         stream.close()
@@ -166,8 +154,8 @@ def test_a_first_start_that_is_refused_raises(stream):
         stream.start(seed=-1)
 
 
-def test_a_full_server_is_waited_for():
-    with served(max_sessions=1) as address:
+def test_a_full_server_is_waited_for(served):
+    with served(slow_server(max_sessions=1)) as address:
         first, second = WorldStream(address), WorldStream(address)
         first.start()
         play(first, until=reached(1))
@@ -232,13 +220,13 @@ def test_a_stopped_server_is_lost_and_its_world_is_taken_up_again(process):
     stream.close()
 
 
-def test_it_waits_for_a_server_that_is_not_there_yet():
-    with served() as address:
+def test_it_waits_for_a_server_that_is_not_there_yet(served):
+    with served(slow_server()) as address:
         pass
     stream = WorldStream(address)
     stream.start()
     play(stream, 2.0)
     assert stream.status == "connecting" and address in stream.message
-    with served(address=address):
+    with served(slow_server(address=address)):
         play(stream, 3, until=reached(1))
     stream.close()

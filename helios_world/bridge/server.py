@@ -50,7 +50,6 @@ class _Seat:
     answered: int = 0  # highest request done
     reply: list[bytes] = field(default_factory=list)  # to that one
     newest: list[bytes] = field(default_factory=list)  # the last real-time frames
-    newest_index: int = 0
 
     @property
     def next_chunk(self) -> int:
