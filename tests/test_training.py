@@ -1,6 +1,9 @@
 """Training: corruption, losses against few-line references, and every stage run on a CPU, from game to pack."""
 
 import json
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -10,15 +13,20 @@ from helios_world.config import TINY, TINY_AUTOENCODER
 from helios_world.demos.cli import main
 from helios_world.generator import load_generator
 from helios_world.model.dit import VideoDiT, initialise
+from helios_world.model.memory import split_memory
 from helios_world.model.vae import VideoVAE
-from helios_world.sampling.pyramid import level_endpoints
+from helios_world.sampling.pyramid import halve, level_endpoints, sample_pyramid, true_end
 from helios_world.sampling.schedule import LOCAL_SIGMA, pyramid_levels
 from helios_world.training.collect import play
 from helios_world.training.corruption import CLEAN, corrupt, drop_history
 from helios_world.training.data import Window, WindowSource, load_recording
 from helios_world.training.game import BUTTONS, Game, Walker, halved
 from helios_world.training.loop import Schedule, SpikeGuard, make_optimizers, training_loop
-from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss
+from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss, rollout_loss
+from helios_world.training.ranks import Rank
+from helios_world.training.rollouts import RolloutPool
+
+ALONE = Rank(0, 1, torch.device("cpu"))
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -77,8 +85,6 @@ def test_flow_loss_equals_its_equation(monkeypatch):
     torch.nn.init.normal_(model.proj_out.weight, std=0.1, generator=seeded(1))
     loss, parts = pyramid_flow_loss(model, window, levels, [1, 2], seeded(2))
     again, errors = seeded(2), []
-    from helios_world.model.memory import split_memory
-
     memory = split_memory(window.history, window.anchor, TINY.history_sizes)
     for index, count in enumerate([1, 2]):
         clean = window.clean.repeat_interleave(count, 0)
@@ -94,6 +100,58 @@ def test_flow_loss_equals_its_equation(monkeypatch):
         errors.append(torch.stack(row_errors).mean())
     assert [float(v) for v in parts.values()] == pytest.approx([e.item() for e in errors], rel=1e-4)
     assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_level_that_starts_from_the_truth_ends_where_training_pairs_end(count):
+    levels, clean, noise = pyramid_levels(count), *(torch.randn(2, 4, 1, 8, 8, generator=seeded(i)) for i in (0, 1))
+    for index in range(count):
+        start, end = level_endpoints(clean, noise, levels, index)
+        coarse = clean
+        for _ in range(count - 1 - index):
+            coarse = halve(coarse)
+        torch.testing.assert_close(true_end(start, coarse if index == count - 1 else clean, levels, index), end)
+
+
+def test_with_the_true_velocity_a_rollout_is_the_truth():
+    """Level by level as when playing: whatever noise comes in between, the last step lands on the real chunk."""
+    window, levels = small_window(), pyramid_levels(2)
+
+    class Oracle:
+        config, calls = TINY, 0
+
+        def encode_history(self, memory):
+            assert torch.equal(memory.short[:, :, 1:], window.history[:, :, -1:])
+
+        def __call__(self, z, timestep, context, actions):
+            self.calls += 1
+            return (z - true_end(z, window.clean, levels, self.calls - 1)) / LOCAL_SIGMA
+
+    loss, errors, chunk = rollout_loss(Oracle(), window, levels, seeded())
+    torch.testing.assert_close(chunk, window.clean, atol=1e-5, rtol=0)
+    assert loss < 1e-10 and list(errors) == ["rollout_0", "rollout_1"]
+
+
+def test_a_rollout_is_what_playing_makes():
+    window, levels, made = small_window(), pyramid_levels(2), []
+    model = VideoDiT(TINY)
+    initialise(model, seeded())
+    for zero_at_first in (model.proj_out, model.condition_embedder.time_proj):
+        torch.nn.init.normal_(zero_at_first.weight, std=0.1, generator=seeded(1))
+    loss, _, chunk = rollout_loss(model, window, levels, seeded(2))
+    again = seeded(2)
+    context = model.encode_history(split_memory(window.history, window.anchor, TINY.history_sizes))
+
+    def velocity(z, timestep):
+        made.append(model(z, torch.full((len(z),), timestep), context, window.actions).detach())
+        return made[-1]
+
+    def noise(shape, draw):
+        return torch.randn(shape, generator=again)
+
+    assert torch.equal(chunk, sample_pyramid(velocity, noise, tuple(window.clean.shape), levels, (1, 1), 1 / 3))
+    loss.backward()
+    assert model.patch_long.weight.grad.abs().sum() > 0 and not chunk.requires_grad
 
 
 def test_autoencoder_loss_equals_its_equation():
@@ -115,14 +173,14 @@ def test_the_loop_learns_and_saves_averaged_weights(tmp_path):
     initialise(model, seeded())
     losses = []
 
-    def loss_fn(generator):
+    def loss_fn(generator, progress):
         loss, figures = pyramid_flow_loss(model, window, levels, [1, 1], generator)
         losses.append(float(loss.detach()))
         return loss, figures
 
     schedule = Schedule(iterations=120, muon_learning_rate=1e-2, learning_rate=6e-3, warmup=4, ema=0.9)
     path = tmp_path / "transformer.safetensors"
-    training_loop(model, loss_fn, schedule, path=path, seed=0, device=torch.device("cpu"))
+    training_loop(model, loss_fn, schedule, path=path, seed=0, rank=ALONE)
     assert len(losses) == 120
     assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
     log = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]
@@ -139,7 +197,7 @@ def test_a_gradient_spike_is_dropped_and_counted():
     sizes = []
     for size in [0.1] * 60 + [70.0, 0.1, 5.0, 0.5, float("nan")]:
         network.weight.grad = torch.tensor([[size, 0.0]])
-        guard.clip(network)
+        guard.clip([network.weight.grad])
         sizes.append(round(float(network.weight.grad.norm()), 3))
     assert sizes[:60] == [0.1] * 60
     assert sizes[60:] == [0.0, 0.1, 0.0, 0.5, 0.0]
@@ -194,19 +252,85 @@ def test_the_walker_holds_every_button_and_sees_many_places():
 
 def test_windows_line_up(data_set):
     """Latents that are their own frame's number show which frames a window took."""
-    recording = load_recording(data_set, torch.device("cpu"))
-    n = len(recording.first)
-    latents = torch.arange(n, dtype=torch.float32)[:, None, None, None].expand(n, 1, 1, 1) + 1
-    source = WindowSource(latents, recording, history=19, chunk=4)
+    source = numbered(data_set)
     end = 300
     window = source.draw(torch.tensor([end]), seeded())
     wanted = [end - 4 * k + 1 for k in range(19, 0, -1)]
     assert window.history.flatten().tolist() == wanted
     assert window.clean.item() == end + 1
     assert (end + 1 - window.anchor.item()) % 4 == 0 and window.anchor.item() < end + 1
-    assert torch.equal(window.actions[0, 0].view(4, 7), recording.actions[end - 3 : end + 1].float())
+    assert torch.equal(window.actions[0, 0].view(4, 7), source.recording.actions[end - 3 : end + 1].float())
     early = source.draw(torch.tensor([11]), seeded())
     assert early.history.flatten().tolist() == [0.0] * 17 + [4.0, 8.0]
+
+
+def numbered(data_set, history=19):
+    """A source whose latents are their own frame's number, counted from 1."""
+    recording = load_recording(data_set, torch.device("cpu"))
+    n = len(recording.first)
+    latents = torch.arange(n, dtype=torch.float32)[:, None, None, None].expand(n, 1, 1, 1) + 1
+    return WindowSource(latents, recording, history=history, chunk=4)
+
+
+def test_a_pool_plays_on_from_what_was_made(data_set):
+    source = numbered(data_set)
+    pool = RolloutPool(source, torch.tensor([99]), 3, seeded())
+    first = pool.window
+    assert first.clean.flatten().tolist() == [100.0] * 3
+    for step in range(1, 4):
+        pool.advance(-torch.full((3, 1, 1, 1, 1), float(step)), 1e9, seeded(step))
+        assert pool.window.clean.flatten().tolist() == [100.0 + 4 * step] * 3
+        assert pool.window.history[0, 0, -step:, 0, 0].tolist() == [-float(k) for k in range(1, step + 1)]
+        actions = source.recording.actions[96 + 4 * step : 100 + 4 * step]
+        assert torch.equal(pool.window.actions[0, 0].view(4, 7), actions.float())
+    assert torch.equal(pool.window.anchor, first.anchor), "a rollout keeps its anchor"
+    pool.advance(first.clean, 1.0, seeded(9))
+    assert pool.window.clean.flatten().tolist() == [100.0] * 3, "at length 1 every row starts anew"
+
+
+def test_a_pool_ends_with_the_episode(data_set):
+    source = numbered(data_set)
+    last = len(source.latents) - 1
+    episodes = source.recording.first.unique()
+    assert len(episodes) > 1
+    edge = int(episodes[1]) - 1
+    for end in (edge, last):
+        pool = RolloutPool(source, torch.tensor([end]), 2, seeded())
+        pool.advance(pool.window.clean, 1e9, seeded(1))
+        assert pool.window.clean.flatten().tolist() == [end + 1.0] * 2
+
+
+def test_ranks_average_and_agree(tmp_path):
+    script = tmp_path / "ranks.py"
+    script.write_text(
+        "import torch\n"
+        "from helios_world.training.ranks import joined\n"
+        "with joined('cpu') as rank:\n"
+        "    parts = [torch.full((2, 2), float(rank.index)), torch.tensor(4.0 * rank.index)]\n"
+        "    rank.average(parts)\n"
+        "    assert parts[0].tolist() == [[0.5, 0.5], [0.5, 0.5]] and parts[1] == 2.0, parts\n"
+        "    assert rank.agree(rank.index + 0.25) == 0.25\n"
+        "    assert (rank.count, rank.leads) == (2, rank.index == 0)\n"
+    )
+    assert torchrun(str(script)).returncode == 0
+
+
+def test_two_processes_train_one_network(data_set, tmp_path):
+    run = tmp_path / "run"
+    small = "--preset tiny --device cpu --autoencoder-iterations 3 --autoencoder-batch 2 --iterations 3 --batch 2"
+    words = ["--data", str(data_set), "--run", str(run), *small.split(), "--rollout-batch", "2"]
+    done = torchrun("-m", "--", "helios_world", "train", *words)
+    assert done.returncode == 0, done.stderr[-2000:]
+    log = [json.loads(line) for line in (run / "transformer.jsonl").read_text().splitlines()]
+    assert [row["iteration"] for row in log] == [0] and log[0]["rollout_1"] > 0
+    done = torchrun("-m", "--", "helios_world", "train", *words, processes=3)
+    assert "has 2 shards: 3 processes need as many" in done.stderr
+
+
+def torchrun(*words, processes=2):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    return subprocess.run([*command, *words], capture_output=True, text=True, timeout=120, env=environment)
 
 
 def test_from_the_game_to_a_pack(data_set, tmp_path, capsys):
@@ -214,6 +338,7 @@ def test_from_the_game_to_a_pack(data_set, tmp_path, capsys):
     run, pack = tmp_path / "run", tmp_path / "pack"
     train = ["train", "--data", str(data_set), "--run", str(run), "--preset", "tiny", "--device", "cpu"]
     small = ["--autoencoder-iterations", "20", "--autoencoder-batch", "4", "--iterations", "20", "--batch", "4"]
+    small += ["--rollout-batch", "4"]
     assert main([*train, *small, "--dry-run"]) == 0 and not run.exists()
     assert main([*train, *small]) == 0
     before = (run / "transformer.safetensors").read_bytes()

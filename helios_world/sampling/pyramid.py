@@ -74,6 +74,17 @@ def level_endpoints(
     return start, level.sigma_end * n + (1 - level.sigma_end) * x
 
 
+def true_end(z_BCTHW: Tensor, clean_BCTHW: Tensor, levels: Sequence[Level], index: int) -> Tensor:
+    """Where level `index` should end when it starts at z, whose noise is whatever in it is not the coarser truth."""
+    level, x = levels[index], clean_BCTHW
+    for _ in range(len(levels) - 1 - index):
+        x = halve(x)
+    noise = z_BCTHW
+    if index:
+        noise = (z_BCTHW - (1 - level.sigma_start) * double(halve(x))) / level.sigma_start
+    return level.sigma_end * noise + (1 - level.sigma_end) * x
+
+
 def seeded_noise(keys: Sequence[tuple[int, int]], device: torch.device) -> NoiseFn:
     """Noise that is a function of (seed, chunk, draw), one row per key, whatever batch the rows stand in."""
     import numpy as np

@@ -59,11 +59,17 @@ class Recording:
         return self.frames[ends_B[:, None] + torch.arange(1 - chunk, 1, device=ends_B.device)]
 
 
-def load_recording(folder: Path, device: torch.device) -> Recording:
-    """Reads a data set that `helios-world collect` made. UserError if it is not one or is damaged."""
+def load_recording(folder: Path, device: torch.device, *, part: int = 0, parts: int = 1) -> Recording:
+    """Reads a data set that `helios-world collect` made, or every `parts`-th shard of it from number `part` on.
+
+    Raises:
+        UserError: the folder is not a data set, is damaged, or has fewer shards than parts.
+    """
     try:
         facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-        stems = [f"{i:03d}" for i in range(facts["workers"])]
+        if facts["workers"] < parts:
+            raise UserError(f"{folder} has {facts['workers']} shards: {parts} processes need as many")
+        stems = [f"{i:03d}" for i in range(part, facts["workers"], parts)]
         arrays = {
             name: [np.load(folder / f"{stem}.{name}.npy", mmap_mode="r") for stem in stems]
             for name in ("frames", "actions", "episodes", "poses")
@@ -138,6 +144,10 @@ class WindowSource:
         available = (ends_B - first - self.chunk + 1) // self.chunk
         age = 1 + (torch.rand(len(ends_B), device=device, generator=generator) * available).long()
         anchor = self.latents[ends_B - self.chunk * age.clamp(max=self.max_anchor_age)]
-        steps = torch.arange(1 - self.chunk, 1, device=device)
+        return Window(history.transpose(1, 2), anchor[:, :, None], *self.target(ends_B))
+
+    def target(self, ends_B: Tensor) -> tuple[Tensor, Tensor]:
+        """The chunks that end at `ends_B`, (B, C, 1, h, w), and the buttons that led to their frames, (B, 1, T * A)."""
+        steps = torch.arange(1 - self.chunk, 1, device=ends_B.device)
         actions = self.recording.actions[ends_B[:, None] + steps].flatten(1)[:, None]
-        return Window(history.transpose(1, 2), anchor[:, :, None], self.latents[ends_B][:, :, None], actions.float())
+        return self.latents[ends_B][:, :, None], actions.float()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,9 @@ from tqdm import tqdm
 
 from helios_world.checkpoint import save_weights
 from helios_world.config import Config
+from helios_world.training.ranks import Rank
 
-LossFn = Callable[[torch.Generator], tuple[Tensor, dict[str, Tensor]]]
+LossFn = Callable[[torch.Generator, float], tuple[Tensor, dict[str, Tensor]]]  # (randomness, progress from 0 to 1)
 
 
 @dataclass(frozen=True)
@@ -51,61 +52,75 @@ class Schedule(Config):
 
 
 def training_loop(
-    network: nn.Module, loss_fn: LossFn, schedule: Schedule, *, path: Path, seed: int, device: torch.device
+    network: nn.Module, loss_fn: LossFn, schedule: Schedule, *, path: Path, seed: int, rank: Rank
 ) -> nn.Module:
     """Trains `network` in place and leaves it with the averaged weights, which are also written to `path`.
 
-    A run is resumed by starting it from the weights at `path`: the optimiser warms up anew.
+    A run is resumed by starting it from the weights at `path`: the optimiser warms up anew. Ranks must start with
+    equal weights; each draws its own batches, and equal gradients keep the weights equal.
     """
-    generator = torch.Generator(device).manual_seed(seed)
+    generator = torch.Generator(rank.device).manual_seed(seed * rank.count + rank.index)
     optimizers = make_optimizers(network, schedule)
     base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
     averaged = [p.detach().clone() for p in network.parameters()]
-    guard = SpikeGuard(schedule.clip, device)
+    guard = SpikeGuard(schedule.clip, rank.device)
     network.train()
-    bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}", disable=None)
-    log, began, saved = path.with_suffix(".jsonl").open("a", encoding="utf-8"), time.monotonic(), time.monotonic()
-    for iteration, progress in _iterations(schedule, began):
-        bar.update(100 * progress - bar.n)
+    journal = Journal(path) if rank.leads else None
+    began = saved = time.monotonic()
+    for iteration, progress in _iterations(schedule, began, rank):
         factor = schedule.rate(iteration, progress)
         for optimizer, rates in zip(optimizers, base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        with torch.autocast(device.type, torch.bfloat16):
-            loss, figures = loss_fn(generator)
+        with torch.autocast(rank.device.type, torch.bfloat16):
+            loss, figures = loss_fn(generator, progress)
         loss.backward()
-        norm = guard.clip(network)
+        gradients = [p.grad for p in network.parameters() if p.grad is not None]
+        rank.average(gradients)
+        norm = guard.clip(gradients)
         for optimizer in optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         decay = min(schedule.ema, (iteration + 1) / (iteration + 10))
         torch._foreach_lerp_(averaged, [p.detach() for p in network.parameters()], 1 - decay)
-        if iteration % 50 == 0:
-            row = {
-                "iteration": iteration,
-                "minutes": (time.monotonic() - began) / 60,
-                "loss": loss.detach(),
-                "norm": norm,
-                "spikes": guard.spikes,
-            }
-            report = {k: round(float(v), 5) for k, v in {**row, **figures}.items()}
-            if not math.isfinite(report["loss"]):
-                raise RuntimeError(
-                    f"the loss is {report['loss']} at iteration {iteration}: the weights at {path} are older"
-                )
-            print(json.dumps(report), file=log, flush=True)
-            bar.write("  ".join(f"{k} {v:g}" for k, v in report.items()))
-        if time.monotonic() - saved > 60:
+        if journal is not None and iteration % 50 == 0:
+            minutes = (time.monotonic() - began) / 60
+            row = {"iteration": iteration, "minutes": minutes, "loss": loss.detach()}
+            row |= {"norm": norm, "spikes": guard.spikes}
+            journal.write(row | figures, progress)
+        if rank.leads and time.monotonic() - saved > 60:
             save_weights(path, _named(network, averaged))
             saved = time.monotonic()
-    save_weights(path, _named(network, averaged))
-    bar.update(100 - bar.n)
-    bar.close()
-    log.close()
+    if journal is not None:
+        save_weights(path, _named(network, averaged))
+        journal.close()
     with torch.no_grad():
         for parameter, average in zip(network.parameters(), averaged, strict=True):
             parameter.copy_(average)
     return network.eval()
+
+
+class Journal:
+    """What a run tells: a progress bar and lines for people, one JSON object a line beside the weights for programs."""
+
+    def __init__(self, path: Path):
+        self._path = path
+        self._file = path.with_suffix(".jsonl").open("a", encoding="utf-8")
+        self._bar = tqdm(total=100, unit="%", bar_format="{l_bar}{bar}| {elapsed}<{remaining}", disable=None)
+
+    def write(self, figures: Mapping[str, Tensor | float], progress: float) -> None:
+        """Waits for the device. RuntimeError if the loss is not a number: going on would spoil the weights."""
+        report = {name: round(float(value), 5) for name, value in figures.items()}
+        print(json.dumps(report), file=self._file, flush=True)
+        self._bar.update(100 * progress - self._bar.n)
+        self._bar.write("  ".join(f"{name} {value:g}" for name, value in report.items()))
+        if not math.isfinite(report["loss"]):
+            raise RuntimeError(f"the loss is not a number any more, the weights at {self._path} are older: {report}")
+
+    def close(self) -> None:
+        self._bar.update(100 - self._bar.n)
+        self._bar.close()
+        self._file.close()
 
 
 class SpikeGuard:
@@ -122,9 +137,8 @@ class SpikeGuard:
         self._seen = 0
         self.spikes = torch.zeros((), device=device)
 
-    def clip(self, network: nn.Module) -> Tensor:
+    def clip(self, gradients: Sequence[Tensor]) -> Tensor:
         """Scales the gradients in place; returns their norm before that."""
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
         norm = nn.utils.get_total_norm(gradients)
         usual = norm <= self.FACTOR * self._usual  # not a number is not usual either
         spike = ~usual & (self._seen >= self.PATIENCE)
@@ -160,13 +174,14 @@ def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.
     return optimizers
 
 
-def _iterations(schedule: Schedule, began: float) -> Iterator[tuple[int, float]]:
-    """(iteration, progress) until iterations or minutes run out."""
+def _iterations(schedule: Schedule, began: float, rank: Rank) -> Iterator[tuple[int, float]]:
+    """(iteration, progress) until iterations or minutes run out, the same on every rank."""
     iteration, progress = 0, 0.0
     while progress < 1.0:
         yield iteration, progress
         iteration += 1
-        progress = max(iteration / schedule.iterations, (time.monotonic() - began) / (60 * schedule.minutes))
+        elapsed = (time.monotonic() - began) / (60 * schedule.minutes)
+        progress = rank.agree(max(iteration / schedule.iterations, elapsed))
 
 
 def _named(network: nn.Module, averaged: list[Tensor]) -> dict[str, Tensor]:

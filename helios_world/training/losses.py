@@ -11,10 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helios_world.config import SamplerConfig
 from helios_world.model.dit import VideoDiT
 from helios_world.model.memory import split_memory
 from helios_world.model.vae import VideoVAE, from_bytes
-from helios_world.sampling.pyramid import level_endpoints
+from helios_world.sampling.pyramid import level_endpoints, sample_pyramid, true_end
 from helios_world.sampling.schedule import LOCAL_SIGMA, Level
 from helios_world.training.corruption import corrupt, drop_history
 from helios_world.training.data import Window
@@ -61,6 +62,33 @@ def pyramid_flow_loss(
         velocity = model(z, timestep, context, window.actions.repeat_interleave(count, dim=0))
         errors.append(F.mse_loss(velocity.float(), start - end))
     return torch.stack(errors).mean(), {f"level_{s}": error.detach() for s, error in enumerate(errors)}
+
+
+def rollout_loss(
+    model: VideoDiT, window: Window, levels: Sequence[Level], generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor], Tensor]:
+    """Flow matching on what playing computes: |v(z) - (z - end) / LOCAL_SIGMA|^2, the mean over levels.
+
+    One Euler step a level, each level starting from what the one before made, not from the truth; with the true
+    velocity every step lands on the true end of its level.
+
+    Returns:
+        loss, figures, and the chunk that was made, (B, C, 1, h, w), without gradients.
+    """
+    context = model.encode_history(split_memory(window.history, window.anchor, model.config.history_sizes))
+    clean, errors = window.clean.float(), []
+
+    def noise(shape: tuple[int, ...], draw: int) -> Tensor:
+        return torch.randn(shape, device=clean.device, generator=generator)
+
+    def velocity(z: Tensor, timestep: float) -> Tensor:
+        index = len(errors)
+        made = model(z, torch.full((len(z),), timestep, device=z.device), context, window.actions)
+        errors.append(F.mse_loss(made.float(), (z - true_end(z, clean, levels, index)) / LOCAL_SIGMA))
+        return made.detach()
+
+    chunk = sample_pyramid(velocity, noise, tuple(clean.shape), levels, [1] * len(levels), SamplerConfig().gamma)
+    return torch.stack(errors).mean(), {f"rollout_{s}": error.detach() for s, error in enumerate(errors)}, chunk
 
 
 def draw_sigmas(count: int, device: torch.device, generator: torch.Generator) -> Tensor:

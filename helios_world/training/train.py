@@ -9,9 +9,13 @@ import argparse
 import json
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from helios_world.config import PRESETS, SamplerConfig
 from helios_world.errors import UserError, check_name
+
+if TYPE_CHECKING:
+    from helios_world.training.ranks import Rank
 
 STAGES = ("all", "autoencoder", "base")
 
@@ -19,7 +23,8 @@ STAGES = ("all", "autoencoder", "base")
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Trains a world on a data set: first the autoencoder, then the transformer. Run the same command again to go "
-        "on from the weights in the run folder. Example: helios-world train --data data/maze --run runs/maze"
+        "on from the weights in the run folder. Example: helios-world train --data data/maze --run runs/maze. "
+        "With several GPUs: torchrun --nproc-per-node 2 -m -- helios_world train ...; batches are per GPU."
     )
     parser.add_argument("--data", type=Path, required=True, help="folder made by helios-world collect")
     parser.add_argument("--run", type=Path, required=True, help="run folder: weights, config and logs")
@@ -34,8 +39,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--autoencoder-batch", type=int, default=128, help="chunks per iteration (default: 128)")
     parser.add_argument("--minutes", type=float, default=18.0, help="of the transformer (default: 18)")
     parser.add_argument("--iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
-    parser.add_argument("--batch", type=int, default=640, help="contexts per iteration (default: 640)")
-    parser.add_argument("--draws", type=int, nargs="+", default=[1, 2], help="noise draws per level (default: 1 2)")
+    parser.add_argument("--batch", type=int, default=256, help="recorded contexts per iteration (default: 256)")
+    parser.add_argument("--rollout-batch", type=int, default=256, help="contexts of the network's own (default: 256)")
+    parser.add_argument("--rollout", type=float, default=10.0, help="chunks it plays on, on average (default: 10)")
+    parser.add_argument("--draws", type=int, nargs="+", default=[1, 1], help="noise draws per level (default: 1 1)")
     parser.add_argument("--muon-rate", type=float, default=1.2e-3, help="learning rate of Muon (default: 0.0012)")
     parser.add_argument("--rate", type=float, default=6e-4, help="learning rate of AdamW (default: 0.0006)")
     parser.add_argument("--hold", type=float, default=0.3, help="share of the run at full rate (default: 0.3)")
@@ -51,18 +58,25 @@ def run(args: argparse.Namespace) -> int:
         "autoencoder": autoencoder.to_dict(),
         "sampler": SamplerConfig((1,) * len(args.draws)).to_dict(),
     }
-    print(json.dumps(config, indent=1))
     if not (args.data / "data.json").is_file():
         raise UserError(f"{args.data} holds no data set: make one with helios-world collect")
+    if args.rollout < 1:
+        raise UserError(f"rollout is {args.rollout:g}: must be at least 1 chunk")
     if args.dry_run:
+        print(json.dumps(config, indent=1))
         return 0
-    args.run.mkdir(parents=True, exist_ok=True)
-    (args.run / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-    train(args, transformer, autoencoder)
+    from helios_world.training.ranks import joined
+
+    with joined(args.device) as rank:
+        if rank.leads:
+            print(json.dumps(config, indent=1))
+            args.run.mkdir(parents=True, exist_ok=True)
+            (args.run / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+        train(args, transformer, autoencoder, rank)
     return 0
 
 
-def train(args: argparse.Namespace, transformer_config, autoencoder_config) -> None:
+def train(args: argparse.Namespace, transformer_config, autoencoder_config, rank: Rank) -> None:
     """Runs the stages asked for."""
     import torch
     import torch._inductor.config
@@ -70,20 +84,19 @@ def train(args: argparse.Namespace, transformer_config, autoencoder_config) -> N
     from helios_world.training.data import encode_recording, load_recording
     from helios_world.training.stages import train_autoencoder, train_transformer
 
-    device = torch.device(args.device or ("cuda" if torch.cuda.is_available() else "cpu"))
     torch.set_float32_matmul_precision("high")
     if args.compile:
         # This fusion leaves parts of the gradients of modulation tables unwritten (pytorch#193061, torch 2.10 to 2.13).
         torch._inductor.config.triton.mix_order_reduction = False
     torch.manual_seed(args.seed)
     began = time.monotonic()
-    recording = load_recording(args.data, device)
-    print(f"{len(recording.first)} frames on {device} after {time.monotonic() - began:.0f} s", flush=True)
-    vae = train_autoencoder(args, autoencoder_config, recording, device, skip=args.stage == "base")
+    recording = load_recording(args.data, rank.device, part=rank.index, parts=rank.count)
+    print(f"{len(recording.first)} frames on {rank.device} after {time.monotonic() - began:.0f} s", flush=True)
+    vae = train_autoencoder(args, autoencoder_config, recording, rank, skip=args.stage == "base")
     if args.stage == "autoencoder":
         return
     began = time.monotonic()
     latents = encode_recording(vae, recording)
     recording = recording.without_frames()
     print(f"frames encoded after {time.monotonic() - began:.0f} s", flush=True)
-    train_transformer(args, transformer_config, latents, recording, device)
+    train_transformer(args, transformer_config, latents, recording, rank)
