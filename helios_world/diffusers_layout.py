@@ -74,8 +74,8 @@ def load_transformer(
 ) -> VideoDiT:
     """The transformer in `folder`, computing in `dtype` on `device`.
 
-    Each tensor goes from the mapped file to its place on its own, so that the host never holds more than the weights
-    once: none of them where they go to a GPU.
+    Each tensor is copied from the mapped file to its place on its own, so that the host never holds more than the
+    weights once and one tensor: where they go to a GPU, that one alone.
 
     Args:
         action_dim: numbers that tell of actions per latent frame, instead of what config.json says. Only the action
@@ -95,7 +95,7 @@ def load_transformer(
         weights = _fresh_adapter(model, device)
     check_fit(folder, {name: tensor.shape for name, tensor in (*weights.items(), *stored.items())}, model)
     for name, tensor in stored.items():
-        weights[name] = _read(tensor).to(device, weight_dtype(name, dtype))
+        weights[name] = _read(tensor).to(device, weight_dtype(name, dtype), copy=True)
     model.load_state_dict(weights, assign=True)
     return model
 

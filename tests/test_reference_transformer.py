@@ -9,11 +9,12 @@ from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from helios_world.config import TransformerConfig
+from helios_world.model import dit
 from helios_world.model.dit import VideoDiT, cast_weights
 from helios_world.model.memory import Memory, split_memory
 
-TOLERANCE = 1e-5  # of the largest value; measured: 4e-7
-BF16_BAND = 0.02  # root mean square error over that of the values; measured: 0.008 to 0.010, the reference 0.009
+TOLERANCE = 1e-5  # of the largest value; measured: none at these sizes, 4e-7 at others
+BF16_BAND = 0.01  # error over size, as root mean squares; measured: 0.0058 to 0.0064, the reference 0.0060 to 0.0067
 
 
 def twin(model, **ours) -> VideoDiT:
@@ -65,6 +66,17 @@ def test_odd_token_counts_and_every_chunk_length(reference, size, frames):
     assert worst(*ours_and_theirs(reference, size=size, frames=frames)) < TOLERANCE
 
 
+def test_equality_is_no_accident(reference, monkeypatch):
+    """Positions off by one frame, the least of mistakes, are far outside the tolerance."""
+    right = dit.frame_indices
+    monkeypatch.setattr(
+        dit,
+        "frame_indices",
+        lambda sizes, noisy: right(sizes, noisy + 1)._replace(noisy=right(sizes, noisy + 1).noisy[1:]),
+    )
+    assert worst(*ours_and_theirs(reference, size=(6, 10), frames=3)) > 1e-2
+
+
 @pytest.mark.parametrize(
     "changes",
     [
@@ -83,7 +95,7 @@ def test_every_flag(reference, changes):
     assert worst(found, plain) > 1e-3, "the flag must matter, or the test proves nothing"
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=8, deadline=None, derandomize=True)
 @given(
     size=st.tuples(st.integers(1, 7), st.integers(1, 7)),
     frames=st.integers(1, 9),

@@ -19,7 +19,6 @@ from helios_world.model.conditioning import ConditionEmbedder
 from helios_world.model.memory import FrameIndices, Memory, frame_indices
 from helios_world.model.rope import Table, join, pad_to_multiple, rope_table
 
-
 FLOAT32 = frozenset(
     ("time_embedder", "action_embedder", "scale_shift_table", "norm2", "norm_q", "norm_k", "history_key_scale")
 )

@@ -23,7 +23,7 @@ class StreamedBlocks(nn.ModuleList):
     """
 
     def __init__(self, blocks: nn.ModuleList, device: torch.device):
-        """Takes `blocks` over: their weights move, one block at a time, to memory that the device can read by itself."""
+        """Takes `blocks` over: their weights move, block by block, to memory that the device can read by itself."""
         super().__init__(blocks)
         self._host = [_gathered(block) for block in blocks]
         self._visits = [copy.deepcopy(blocks[0]).requires_grad_(False) for _ in range(2)]
