@@ -5,13 +5,19 @@ import copy
 import pytest
 import torch
 
-from helios_world.config import TINY, TransformerConfig
+from helios_world.config import TransformerConfig
 from helios_world.model.dit import VideoDiT, cast_weights
 from helios_world.model.memory import split_memory
 from helios_world.model.offload import stream_blocks
 
 SIZES = {"num_attention_heads": 2, "attention_head_dim": 16, "rope_dim": (4, 6, 6), "ffn_dim": 40, "text_dim": 12}
 GPU = pytest.param("cuda", marks=[pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")])
+
+
+@pytest.fixture(autouse=True)
+def inference():
+    with torch.inference_mode():
+        yield
 
 
 def small(layers: int, **changes) -> VideoDiT:
@@ -89,10 +95,16 @@ def test_a_forward_that_is_broken_off_spoils_nothing():
 
 def test_weights_move_once():
     """The memory of a block before streaming is given back: what is held is one copy and the two places."""
-    model = VideoDiT(TINY).requires_grad_(False)
+    model = small(3, ffn_dim=2048)
     old = {weight.untyped_storage().data_ptr() for weight in model.blocks.parameters()}
     size = sum(weight.nbytes for weight in model.blocks.parameters())
     blocks = stream_blocks(model, "cpu").blocks
     held = {weight.untyped_storage().data_ptr(): weight.untyped_storage().nbytes() for weight in blocks.parameters()}
     assert not held.keys() & old
     assert size <= sum(held.values()) < 1.2 * size
+
+
+def test_training_is_refused():
+    streamed = stream_blocks(small(2), "cpu")
+    with torch.inference_mode(False), torch.enable_grad(), pytest.raises(AssertionError, match="before a backward"):
+        next(iter(streamed.blocks))

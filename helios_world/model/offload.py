@@ -9,10 +9,12 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
+from helios_world.errors import UserError
 from helios_world.model.attention import Block
 from helios_world.model.dit import VideoDiT
 
 ALIGNMENT = 256  # bytes, of each weight within the memory of its block
+PAGE = 4096  # bytes; memory is pinned by whole pages, so blocks share none
 
 
 class StreamedBlocks(nn.ModuleList):
@@ -40,6 +42,7 @@ class StreamedBlocks(nn.ModuleList):
             weakref.finalize(self, _unpin, self._host)
 
     def __iter__(self) -> Iterator[Block]:
+        assert not torch.is_grad_enabled(), "streamed weights are overwritten before a backward pass could read them"
         place = 1 if self._held[1] == 0 else 0
         self._fetch(0, place)
         for index in range(len(self)):
@@ -72,8 +75,9 @@ def stream_blocks(model: VideoDiT, device: str | torch.device) -> VideoDiT:
 
 def _gathered(block: nn.Module) -> Tensor:
     """One piece of memory (bytes) with all weights of a block, which are views of it from now on."""
-    size = sum(_room(weight) for weight in block.parameters())
-    memory = torch.empty(size, dtype=torch.uint8)
+    size = _rounded(sum(_rounded(weight.nbytes, ALIGNMENT) for weight in block.parameters()), PAGE)
+    memory = torch.empty(size + PAGE, dtype=torch.uint8)
+    memory = memory[-memory.data_ptr() % PAGE :][:size]
     _scatter(block, memory, keep=True)
     return memory
 
@@ -86,17 +90,19 @@ def _scatter(block: nn.Module, memory: Tensor, *, keep: bool = False) -> None:
         if keep:
             view.copy_(weight.detach())
         weight.data = view
-        begin += _room(weight)
+        begin += _rounded(weight.nbytes, ALIGNMENT)
 
 
-def _room(weight: Tensor) -> int:
-    return -(-weight.nbytes // ALIGNMENT) * ALIGNMENT
+def _rounded(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
 
 
 def _pin(pieces: list[Tensor]) -> None:
     """Registers memory in place: the pinned memory of torch is rounded up to powers of two, half as much again here."""
     for piece in pieces:
-        torch.cuda.check_error(torch.cuda.cudart().cudaHostRegister(piece.data_ptr(), piece.nbytes, 0))
+        if int(torch.cuda.cudart().cudaHostRegister(piece.data_ptr(), piece.nbytes, 0)):
+            needed = sum(piece.nbytes for piece in pieces) / 2**30
+            raise UserError(f"streamed blocks need {needed:.1f} GiB of host memory that can be pinned: there is less")
 
 
 def _unpin(pieces: list[Tensor]) -> None:
