@@ -19,7 +19,7 @@ from helios_world.model.conditioning import ConditionEmbedder
 from helios_world.model.memory import FrameIndices, Memory, frame_indices
 from helios_world.model.rope import Table, join, pad_to_multiple, rope_table
 
-FLOAT32 = frozenset(
+FLOAT32 = frozenset(  # words in the names of weights that are kept in float32 where the others are bfloat16
     ("time_embedder", "action_embedder", "scale_shift_table", "norm2", "norm_q", "norm_k", "history_key_scale")
 )
 
@@ -91,6 +91,7 @@ class VideoDiT(nn.Module):
             text_BLD: text embedding, for a model with text.
         """
         frames = x_BCTHW.shape[2]
+        assert actions_BTA is None or actions_BTA.shape[1] == frames, "actions come one row per latent frame"
         noisy_grid = self._grid(x_BCTHW)
         x = self.patch_embedding(x_BCTHW).flatten(2).transpose(1, 2)
         temb, rows = self.condition_embedder(timestep_B, actions_BTA)
