@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -50,17 +50,21 @@ def load_weights(path: Path) -> dict[str, Tensor]:
 
 def load_into(model: nn.Module, path: Path) -> None:
     """Fills `model` from `path`. PackError names the first tensor that is missing, extra or mis-shaped."""
-    weights, wanted = load_weights(path), model.state_dict()
-    for name in sorted(wanted.keys() | weights.keys()):
-        if name not in weights:
+    weights = load_weights(path)
+    check_fit(path, {name: weight.shape for name, weight in weights.items()}, model)
+    model.load_state_dict(weights)
+
+
+def check_fit(path: Path, found: Mapping[str, Sequence[int]], model: nn.Module) -> None:
+    """PackError naming the first tensor, of those found at `path` by shape, that is missing, extra or mis-shaped."""
+    wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
+    for name in sorted(wanted.keys() | found.keys()):
+        if name not in found:
             raise PackError(f"{path} lacks tensor {name}")
         if name not in wanted:
             raise PackError(f"{path} holds tensor {name}, which the network does not have")
-        if weights[name].shape != wanted[name].shape:
-            raise PackError(
-                f"{path}: tensor {name} is {tuple(weights[name].shape)}: must be {tuple(wanted[name].shape)}"
-            )
-    model.load_state_dict(weights)
+        if tuple(found[name]) != tuple(wanted[name]):
+            raise PackError(f"{path}: tensor {name} is {tuple(found[name])}: must be {tuple(wanted[name])}")
 
 
 def quantise(weight: Tensor) -> tuple[Tensor, Tensor]:

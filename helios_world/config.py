@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
-from helios_world.errors import UserError
+from helios_world.errors import UserError, check_name
 
 
 class Config:
@@ -26,11 +26,15 @@ class Config:
 
 @dataclass(frozen=True)
 class TransformerConfig(Config):
-    """Names and defaults are those of the released 14B config; the last three are ours.
+    """Names and defaults are those of the released 14B config; `history_sizes` and the last three are ours.
 
     Attributes:
         history_sizes: recent latent frames kept by the long, mid and short memory; the anchor comes on top of short.
         text_dim: width of the text embedding; 0 leaves out text and cross-attention.
+        guidance_cross_attn: noisy tokens alone see the text.
+        zero_history_timestep: history is modulated as clean, not by the noise level of the chunk.
+        is_amplify_history: the keys of history are scaled by a learnt factor from 1 to 10.
+        history_scale_mode: one such factor "per_head", or a "scalar" for all.
         restrict_self_attn: history attends to itself only, so that its keys and values serve every denoise step.
         action_dim: numbers per latent frame that tell which buttons were held; 0 leaves out actions.
         align_levels: lower pyramid levels use the positions of the full-size tokens they cover (the release does not).
@@ -49,6 +53,10 @@ class TransformerConfig(Config):
     rope_dim: tuple[int, int, int] = (44, 42, 42)
     rope_theta: float = 10000.0
     eps: float = 1e-6
+    guidance_cross_attn: bool = True
+    zero_history_timestep: bool = True
+    is_amplify_history: bool = False
+    history_scale_mode: str = "per_head"
     restrict_self_attn: bool = False
     action_dim: int = 0
     align_levels: bool = False
@@ -56,6 +64,10 @@ class TransformerConfig(Config):
     def __post_init__(self) -> None:
         if sum(self.rope_dim) != self.attention_head_dim:
             raise UserError(f"rope_dim {self.rope_dim} must add up to attention_head_dim {self.attention_head_dim}")
+        check_name("history_scale_mode", self.history_scale_mode, ("per_head", "scalar"))
+        for name in ("guidance_cross_attn", "zero_history_timestep"):
+            if self.restrict_self_attn and not getattr(self, name):
+                raise UserError(f"{name} is false: must be true where restrict_self_attn is true")
 
     @property
     def width(self) -> int:

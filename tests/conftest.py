@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import threading
+from types import SimpleNamespace
 
 import pytest
 
@@ -78,6 +79,37 @@ def tiny_pack(tmp_path_factory):
     pack = Pack(folder, card, TINY, TINY_AUTOENCODER, SamplerConfig(), "CC0-1.0", {})
     (folder / "world.json").write_text(json.dumps(pack.to_dict()))
     return folder
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """diffusers' own transformer, small: `build` makes one with random weights, `velocity` runs it on our inputs."""
+    import torch
+    from diffusers import HeliosTransformer3DModel
+
+    from helios_world.model.memory import frame_indices
+
+    settings = {"num_layers": 2, "num_attention_heads": 2, "attention_head_dim": 16, "rope_dim": (4, 6, 6)}
+    settings |= {"ffn_dim": 48, "text_dim": 12, "freq_dim": 32}
+
+    def build(**changes):
+        model = HeliosTransformer3DModel(**{**settings, **changes}).eval().requires_grad_(False)
+        generator = torch.Generator().manual_seed(1)
+        for name, parameter in model.named_parameters():
+            mean = (
+                1.5 if ".norm" in name and name.endswith("weight") else 0.0
+            )  # queries and keys that tell tokens apart
+            parameter.copy_(mean + 0.2 * torch.randn(parameter.shape, generator=generator))
+        return model
+
+    @torch.no_grad()
+    def velocity(model, x, t, memory, text, sizes=(16, 2, 1)):
+        indices = [torch.tensor(part)[None] for part in frame_indices(sizes, x.shape[2])]
+        named = {f"indices_latents_history_{name}": part for name, part in zip(memory._fields, indices, strict=False)}
+        named |= {f"latents_history_{name}": part for name, part in memory._asdict().items()}
+        return model(x, t, text, indices_hidden_states=indices[3], **named).sample
+
+    return SimpleNamespace(settings=settings, build=build, velocity=velocity)
 
 
 @pytest.fixture

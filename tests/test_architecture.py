@@ -19,6 +19,7 @@ LAYERS = [
     {"world", "model", "pack"},
     {"sampling", "snapshot", "testing"},
     {"engine", "checkpoint"},
+    {"diffusers_layout"},
     {"bridge", "generator"},
     {"open"},
     {"envs", "controllers"},
@@ -34,6 +35,7 @@ HOMES = {
     "av": ("demos/recording.py",),
     "torch": (
         *("helios_world/model/", "helios_world/sampling/", "helios_world/checkpoint.py", "helios_world/generator.py"),
+        "helios_world/diffusers_layout.py",
         *("helios_world/training/", "demos/doctor.py", "demos/eval.py", "demos/serve.py"),
     ),
 }

@@ -7,7 +7,7 @@ import torch
 
 from helios_world.config import HELIOS_14B, TINY, TINY_AUTOENCODER, TransformerConfig
 from helios_world.errors import UserError
-from helios_world.model.dit import VideoDiT, initialise
+from helios_world.model.dit import VideoDiT, cast_weights, initialise, initialise_actions
 from helios_world.model.memory import frame_indices, split_memory
 from helios_world.model.rope import apply_rope, rope_table
 from helios_world.model.vae import VideoVAE
@@ -116,6 +116,49 @@ def test_untrained_actions_change_nothing():
         model.proj_out.weight.normal_(generator=torch.Generator().manual_seed(1))
         x, t, memory, actions = inputs(model)
         assert torch.equal(model(x, t, memory, actions), model(x, t, memory, torch.zeros_like(actions)))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("frames", [1, 3, 9])
+def test_a_fresh_action_adapter_changes_no_bit(frames, dtype):
+    """A model that reads text, as the released ones, with actions and without: the same weights, the same output."""
+    plain = tiny(text_dim=12, action_dim=0, restrict_self_attn=False)
+    steered = VideoDiT(replace(plain.config, action_dim=28))
+    steered.load_state_dict(plain.state_dict(), strict=False)
+    initialise_actions(steered, torch.Generator().manual_seed(2))
+    for model in (plain, steered):
+        cast_weights(model, dtype)
+    x, t, memory, actions = inputs(steered, frames=frames)
+    text = torch.randn(2, 5, 12, generator=torch.Generator().manual_seed(3)).to(dtype)
+    x, memory = x.to(dtype), memory._make(part.to(dtype) for part in memory)
+    with torch.no_grad():
+        assert torch.equal(steered(x, t, memory, actions, text), plain(x, t, memory, None, text))
+    steered(x, t, memory, actions, text).float().square().mean().backward()
+    gradient = steered.condition_embedder.action_embedder.linear_2.weight.grad
+    assert gradient.isfinite().all() and (gradient != 0).any(), "it can be trained away from zero"
+
+
+def test_rows_of_untrained_actions_keep_every_bit_at_size():
+    """Nine rows in one product would be rounded otherwise than one row: wide enough to show it."""
+    config = TransformerConfig(num_layers=1, num_attention_heads=4, ffn_dim=8, text_dim=8, action_dim=28)
+    model = VideoDiT(config)
+    initialise_actions(model, torch.Generator().manual_seed(0))
+    t, actions = torch.tensor([500.0]), torch.rand(1, 9, 28, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        for found, wanted in zip(model.condition_embedder(t, actions), model.condition_embedder(t, None), strict=True):
+            assert found.shape[1] == 9 and torch.equal(found, wanted.expand_as(found))
+
+
+def test_actions_told_apart_are_the_same_function():
+    """How models with text work out their rows, against the plain way of those without."""
+    apart = tiny(text_dim=12).condition_embedder
+    plain = tiny().condition_embedder
+    plain.load_state_dict({k: v for k, v in apart.state_dict().items() if not k.startswith("text_embedder")})
+    t, actions = torch.tensor([700.0, 300.0]), torch.randn(2, 9, 28, generator=torch.Generator().manual_seed(4))
+    with torch.no_grad():
+        for found, wanted in zip(apart(t, actions), plain(t, actions), strict=True):
+            assert found.shape == wanted.shape and torch.allclose(found, wanted, atol=1e-5)
+            assert not torch.allclose(found[:, 0], found[:, 1], atol=0.1)
 
 
 def test_frame_indices_are_the_released_ones():

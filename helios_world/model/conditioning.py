@@ -1,5 +1,7 @@
 """Embeddings of noise level, held buttons and text: what modulates the blocks.
 
+The time embedder may be kept in float32 where the rest is bfloat16.
+
 Parameter names are those of the released checkpoints, but for `action_embedder`, which is ours.
 """
 
@@ -33,9 +35,10 @@ class ConditionEmbedder(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.freq_dim = config.freq_dim
+        self.has_text = config.text_dim > 0
         self.time_embedder = Embedder(config.freq_dim, config.width, nn.SiLU())
         self.time_proj = nn.Linear(config.width, 6 * config.width)
-        if config.text_dim:
+        if self.has_text:
             self.text_embedder = Embedder(config.text_dim, config.width, nn.GELU("tanh"))
         if config.action_dim:
             self.action_embedder = Embedder(config.action_dim, config.width, nn.SiLU())
@@ -46,11 +49,21 @@ class ConditionEmbedder(nn.Module):
         Returns:
             temb (B, R, D) for the output head, and its projection (B, R, 6, D) for the blocks.
         """
-        weight = self.time_embedder.linear_1.weight
-        temb = self.time_embedder(sinusoid(timestep_B, self.freq_dim).to(weight.dtype))[:, None]
-        if actions_BTA is not None:
-            temb = temb + self.action_embedder(actions_BTA.to(weight.dtype))
-        return temb, self.time_proj(F.silu(temb)).unflatten(-1, (6, -1))
+        dtype = self.time_embedder.linear_1.weight.dtype
+        temb = self.time_embedder(sinusoid(timestep_B, self.freq_dim).to(dtype))[:, None]
+        if actions_BTA is None:
+            return temb, self._rows(F.silu(temb))
+        moved = temb + self.action_embedder(actions_BTA.to(dtype))
+        if not self.has_text:
+            return moved, self._rows(F.silu(moved))
+        # The same, told apart: where actions add nothing yet, a released model (they read text) keeps every bit.
+        added = F.silu(moved) - F.silu(temb)
+        return moved, self._rows(F.silu(temb)) + self._rows(added, bias=False)
+
+    def _rows(self, x_BRD: Tensor, *, bias: bool = True) -> Tensor:
+        weight = self.time_proj.weight
+        projected = F.linear(x_BRD.to(weight.dtype), weight, self.time_proj.bias if bias else None)
+        return projected.unflatten(-1, (6, -1))
 
 
 def sinusoid(timestep_B: Tensor, dim: int) -> Tensor:

@@ -19,6 +19,10 @@ from helios_world.model.conditioning import ConditionEmbedder
 from helios_world.model.memory import FrameIndices, Memory, frame_indices
 from helios_world.model.rope import Table, join, pad_to_multiple, rope_table
 
+FLOAT32 = frozenset(  # words in the names of weights that are kept in float32 where the others are bfloat16
+    ("time_embedder", "action_embedder", "scale_shift_table", "norm2", "norm_q", "norm_k", "history_key_scale")
+)
+
 
 class HistoryContext(NamedTuple):
     """History worked out once for all denoise steps of a chunk: keys and values per block. Needs restrict_self_attn."""
@@ -52,6 +56,11 @@ class VideoDiT(nn.Module):
         self.norm_out = OutputHead(d)
         self.proj_out = nn.Linear(d, config.out_channels * pt * ph * pw)
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the noisy chunk, the memory and the text must have; the answer has it too."""
+        return self.proj_out.weight.dtype
+
     def encode_history(self, memory: Memory) -> HistoryContext:
         """Runs the history tokens alone. Only where they do not attend to the noisy chunk (restrict_self_attn)."""
         x, grid = self._embed_history(memory)
@@ -59,7 +68,7 @@ class VideoDiT(nn.Module):
         rope = self._history_rope(frame_indices(self.config.history_sizes, 1), grid, x.device)
         layers = []
         for block in self.blocks:
-            x, kv = block(x, Modulation(rows, (x.shape[1],)), rope)
+            x, kv = block(x, (Modulation(rows, x.shape[1]),), rope)
             layers.append(kv)
         return HistoryContext(tuple(layers), grid)
 
@@ -82,37 +91,37 @@ class VideoDiT(nn.Module):
             text_BLD: text embedding, for a model with text.
         """
         frames = x_BCTHW.shape[2]
+        assert actions_BTA is None or actions_BTA.shape[1] == frames, "actions come one row per latent frame"
         noisy_grid = self._grid(x_BCTHW)
         x = self.patch_embedding(x_BCTHW).flatten(2).transpose(1, 2)
         temb, rows = self.condition_embedder(timestep_B, actions_BTA)
         indices = frame_indices(self.config.history_sizes, frames)
         text = self.condition_embedder.text_embedder(text_BLD) if text_BLD is not None else None
         noisy = x.shape[1]
-        counts = (noisy // rows.shape[1],) * rows.shape[1]
+        modulation = (Modulation(rows, noisy),)
         if isinstance(memory, HistoryContext):
             rope = self._noisy_rope(indices, noisy_grid, memory.grid, x.device)
             for block, past in zip(self.blocks, memory.layers, strict=True):
-                x, _ = block(x, Modulation(rows, counts), rope, _repeat(past, x.shape[0]), text, noisy)
+                x, _ = block(x, modulation, rope, _repeat(past, x.shape[0]), text, noisy)
         else:
             if self.config.restrict_self_attn:
                 return self(x_BCTHW, timestep_B, self.encode_history(memory), actions_BTA, text_BLD)
             history, grid = self._embed_history(memory)
-            _, clean = self.condition_embedder(torch.zeros_like(timestep_B), None)
-            both = Modulation(torch.cat([clean, rows], dim=1), (history.shape[1], *counts))
+            clean = torch.zeros(1, device=x.device) if self.config.zero_history_timestep else timestep_B
+            _, history_rows = self.condition_embedder(clean, None)
+            modulation = (Modulation(history_rows, history.shape[1]), *modulation)
             past_rope = self._history_rope(indices, grid, x.device)
             rope = join([past_rope, self._noisy_rope(indices, noisy_grid, grid, x.device)])
             x = torch.cat([history, x], dim=1)
             for block in self.blocks:
-                x, _ = block(x, both, rope, None, text, noisy)
+                x, _ = block(x, modulation, rope, None, text, noisy)
             x = x[:, -noisy:]
-        return self._unpatchify(self._head(x, temb, counts), frames, noisy_grid)
+        return self._unpatchify(self._head(x, temb), frames, noisy_grid)
 
-    def _head(self, x_BND: Tensor, temb_BRD: Tensor, counts: tuple[int, ...]) -> Tensor:
+    def _head(self, x_BND: Tensor, temb_BRD: Tensor) -> Tensor:
         rows = self.norm_out.scale_shift_table[:, None].float() + temb_BRD.float()[:, :, None]
-        if len(counts) > 1:
-            rows = rows.repeat_interleave(counts[0], dim=1)
         shift, scale = rows.unbind(2)
-        return self.proj_out(modulate(x_BND, shift, scale, self.config.eps))
+        return self.proj_out(modulate(x_BND, shift, scale, eps=self.config.eps))
 
     def _unpatchify(self, x_BND: Tensor, frames: int, grid: tuple[int, int]) -> Tensor:
         pt, ph, pw = self.config.patch_size
@@ -170,6 +179,27 @@ def initialise(model: VideoDiT, generator: torch.Generator) -> None:
                 weight = weight.repeat_interleave(factor, dim=axis)
             patch.weight.copy_(weight / factor**3)
             patch.bias.copy_(model.patch_embedding.bias)
+
+
+def initialise_actions(model: VideoDiT, generator: torch.Generator) -> None:
+    """A fresh action embedder whose last layer is zero: until it is trained, actions change no bit of the output."""
+    first, last = model.condition_embedder.action_embedder.linear_1, model.condition_embedder.action_embedder.linear_2
+    with torch.no_grad():
+        nn.init.xavier_uniform_(first.weight, generator=generator)
+        for zero in (first.bias, last.weight, last.bias):
+            nn.init.zeros_(zero)
+
+
+def weight_dtype(name: str, dtype: torch.dtype) -> torch.dtype:
+    """What weight `name` is kept in where the network computes in `dtype`: a few small ones never under float32."""
+    return torch.promote_types(dtype, torch.float32) if FLOAT32 & set(name.split(".")) else dtype
+
+
+def cast_weights(model: VideoDiT, dtype: torch.dtype) -> VideoDiT:
+    """The same model, from now on computing in `dtype`."""
+    for name, parameter in model.named_parameters():
+        parameter.data = parameter.data.to(weight_dtype(name, dtype))
+    return model
 
 
 def _repeat(past: KeysValues, batch: int) -> KeysValues:
