@@ -96,6 +96,10 @@ class AutoencoderConfig(Config):
         return 8
 
 
+SOLVERS = ("euler", "unipc", "dmd")
+SHIFTS = (None, "linear", "exponential")
+
+
 @dataclass(frozen=True)
 class SamplerConfig(Config):
     """How a chunk is sampled.
@@ -103,10 +107,41 @@ class SamplerConfig(Config):
     Attributes:
         steps: denoise steps at each pyramid level, coarse to fine; their number is the number of levels.
         gamma: correlation of the noise added between levels (Helios: 1/3).
+        solver: "euler"; "unipc", of second order; "dmd", which re-noises with the level's own start.
+        shift: "linear" or "exponential" moves the steps by the number of tokens (dynamic shift); None leaves them.
+        shift_before_upsampling: count the tokens of the level before, as the public pipelines do. Training counts
+            those of the level itself.
+        guidance_scale: of classifier-free guidance; up to 1 there is none, and no unconditional branch is run.
+        cfg_zero: the unconditional branch is scaled to fit the conditional one first (CFG-Zero*).
+        zero_steps: with `cfg_zero`, so many steps at the coarsest level take a velocity of 0 (zero-init). The public
+            pipelines count from 0: their `zero_steps=1` is 2 here.
+        amplify_first_chunk: twice the steps in a world's first chunk.
+        integer_timesteps: tell the network whole time steps, as the public pyramid pipelines do. Training tells
+            fractions.
     """
 
     steps: tuple[int, ...] = (1, 1)
     gamma: float = 1 / 3
+    solver: str = "euler"
+    shift: str | None = None
+    shift_before_upsampling: bool = False
+    guidance_scale: float = 1.0
+    cfg_zero: bool = False
+    zero_steps: int = 2
+    amplify_first_chunk: bool = False
+    integer_timesteps: bool = False
+
+    def __post_init__(self) -> None:
+        check_name("solver", self.solver, SOLVERS)
+        if self.shift not in SHIFTS:
+            raise UserError(f"unknown shift {self.shift!r}: choose from {', '.join(map(str, SHIFTS))}")
+        if not self.steps or min(self.steps) < 1:
+            raise UserError(f"steps {self.steps} must be one number per pyramid level, each at least 1")
+
+    @property
+    def guided(self) -> bool:
+        """Whether an unconditional branch is run."""
+        return self.guidance_scale > 1
 
 
 HELIOS_14B = TransformerConfig()
@@ -122,6 +157,11 @@ DOOM = TransformerConfig(
     action_dim=28,
     align_levels=True,
 )
+# fmt: off
+HELIOS_BASE_SAMPLER      = SamplerConfig((50,),   solver="unipc", shift="exponential", guidance_scale=5.)
+HELIOS_MID_SAMPLER       = SamplerConfig((20,)*3, solver="unipc", shift="exponential", guidance_scale=5., cfg_zero=True)
+HELIOS_DISTILLED_SAMPLER = SamplerConfig((2,)*3,  solver="dmd",   shift="linear",      amplify_first_chunk=True)
+# fmt: on
 TINY = replace(
     DOOM, num_layers=2, num_attention_heads=2, attention_head_dim=16, ffn_dim=64, rope_dim=(4, 6, 6)
 )  # for tests

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -163,7 +164,7 @@ def load_generator(
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise UserError(f"device {device!r} is not there: this torch sees no GPU, use cpu")
     pack = read_pack(world)
-    sampler = pack.sampler if steps is None else SamplerConfig(tuple(steps), pack.sampler.gamma)
+    sampler = pack.sampler if steps is None else replace(pack.sampler, steps=tuple(steps))
     transformer, vae = VideoDiT(pack.transformer), VideoVAE(pack.autoencoder)
     load_into(transformer, pack.folder / TRANSFORMER)
     load_into(vae, pack.folder / VAE)

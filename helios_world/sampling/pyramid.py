@@ -6,17 +6,62 @@ Shapes: B batch, C latent channels, T latent frames, H W latent size.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import pairwise
-from math import sqrt
+from math import prod, sqrt
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helios_world.sampling.schedule import Level, local_sigmas
+from helios_world.config import SamplerConfig
+from helios_world.sampling.guidance import VelocityFn, guided_velocity, zero_init_steps
+from helios_world.sampling.schedule import Level, level_steps, local_sigmas, pyramid_levels
+from helios_world.sampling.solvers import dmd, euler
+from helios_world.sampling.unipc import unipc
 
 NoiseFn = Callable[[tuple[int, ...], int], Tensor]  # (shape, draw) -> standard normal float32; draw 0, 1, ...
-VelocityFn = Callable[[Tensor, float], Tensor]  # (noisy chunk, time step) -> velocity
+LevelFn = Callable[[Tensor, Level, int], Tensor]  # (start, level, denoise steps) -> end of the level
+
+SOLVE = {"euler": euler, "unipc": unipc, "dmd": dmd}
+
+
+def sample_chunk(
+    velocity: VelocityFn,
+    noise: NoiseFn,
+    shape: tuple[int, ...],
+    sampler: SamplerConfig,
+    *,
+    unconditional: VelocityFn | None = None,
+    first_chunk: bool = False,
+    patch_size: tuple[int, int, int] = (1, 2, 2),
+) -> Tensor:
+    """A clean chunk of `shape` (B, C, T, H, W), as `sampler` says. Float32 between the steps.
+
+    Args:
+        velocity: of the network, given the history and the prompt.
+        noise: draw 0 is where the chunk starts, draw s what is added before level s.
+        unconditional: the same with the negative prompt; called right after `velocity`, only if the sampler guides.
+        first_chunk: it is the first that this world makes.
+        patch_size: latents per token along time, height and width.
+    """
+    levels = pyramid_levels(len(sampler.steps), sampler.gamma)
+    guided = guided_velocity(velocity, unconditional, sampler)
+
+    def solve(start: Tensor, level: Level, count: int) -> Tensor:
+        coarsest = level is levels[0]
+        tokens = prod(start.shape[2:]) // prod(patch_size)
+        if sampler.shift_before_upsampling and not coarsest:
+            tokens //= 4
+        steps = level_steps(level, count, sampler, tokens)
+        zeroed = zero_init_steps(sampler) if coarsest else 0
+
+        def at_step(z: Tensor, step: int) -> Tensor:
+            return torch.zeros_like(z) if step < zeroed else guided(z, steps.timesteps[step])
+
+        return SOLVE[sampler.solver](at_step, start, steps.sigmas)
+
+    doubled = 2 if first_chunk and sampler.amplify_first_chunk else 1
+    counts = [doubled * count for count in sampler.steps]
+    return _climb(solve, noise, shape, levels, counts, sampler.gamma)
 
 
 def sample_pyramid(
@@ -27,7 +72,26 @@ def sample_pyramid(
     steps: Sequence[int],
     gamma: float,
 ) -> Tensor:
-    """A clean chunk of `shape` (B, C, T, H, W), by Euler steps inside each level. Float32 between the steps."""
+    """`sample_chunk` in its plainest form: unguided Euler steps of equal length, at levels already worked out."""
+
+    def solve(start: Tensor, level: Level, count: int) -> Tensor:
+        sigmas = local_sigmas(count)
+        return euler(lambda z, step: velocity(z, level.timestep(sigmas[step])).float(), start, sigmas)
+
+    return _climb(solve, noise, shape, levels, steps, gamma)
+
+
+def _climb(
+    solve: LevelFn,
+    noise: NoiseFn,
+    shape: tuple[int, ...],
+    levels: Sequence[Level],
+    steps: Sequence[int],
+    gamma: float,
+) -> Tensor:
+    """From noise at the coarsest level to the end of the finest, each level solved by `solve`."""
+    coarsest = 2 ** (len(levels) - 1)
+    assert not (shape[-2] % coarsest or shape[-1] % coarsest), f"{shape} cannot be halved for {len(levels)} levels"
     z = noise(shape, 0)
     for _ in range(len(levels) - 1):
         z = 2 * halve(z)  # the mean of four unit normals has deviation 1/2
@@ -35,8 +99,7 @@ def sample_pyramid(
         if draw:
             z = double(z)
             z = level.alpha * z + level.beta * block_noise(noise(tuple(z.shape), draw), gamma)
-        for sigma, following in pairwise(local_sigmas(count)):
-            z = z + (following - sigma) * velocity(z, level.timestep(sigma)).float()
+        z = solve(z, level, count)
     return z
 
 
