@@ -15,10 +15,11 @@ FOLDERS |= {"controllers": "helios_world.controllers", "demos": "helios_world.de
 # A module imports from layers above its own line only, or from its own package.
 LAYERS = [
     {"errors", "home"},
-    {"action", "card", "config"},
+    {"action", "card", "config", "drift", "prompts"},
+    {"steering"},
     {"world", "model", "pack"},
     {"sampling", "snapshot", "testing"},
-    {"engine", "checkpoint"},
+    {"engine", "checkpoint", "embeddings"},
     {"bridge", "generator"},
     {"open"},
     {"envs", "controllers"},
@@ -34,8 +35,12 @@ HOMES = {
     "av": ("demos/recording.py",),
     "torch": (
         *("helios_world/model/", "helios_world/sampling/", "helios_world/checkpoint.py", "helios_world/generator.py"),
-        *("helios_world/training/", "demos/doctor.py", "demos/eval.py", "demos/serve.py"),
+        *("helios_world/embeddings.py", "helios_world/training/"),
+        *("demos/doctor.py", "demos/eval.py", "demos/serve.py"),
     ),
+    "diffusers": ("helios_world/model/wan.py",),
+    "transformers": ("helios_world/model/text.py",),
+    "ftfy": ("helios_world/model/text.py",),
 }
 MAY_IMPORT_TRAINING = ("demos/eval.py", "helios_world/training/")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_LOOP = 500, 60, 120
