@@ -131,7 +131,7 @@ def test_an_upward_import_would_be_seen(tmp_path):
 def test_importing_is_light():
     light = ["helios_world", "helios_world.envs.world_env", "helios_world.engine", "helios_world.pack"]
     light += ["helios_world.controllers", "helios_world.bridge.client", "helios_world.demos.cli"]
-    heavy = {"torch", "pygame", "av", "PIL", "vizdoom", "safetensors"}
+    heavy = {"torch", "pygame", "av", "PIL", "vizdoom", "safetensors", "diffusers", "transformers", "ftfy"}
     code = f"import sys\nfor name in {light}: __import__(name)\nprint(*({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (ran.stdout, ran.stderr) == ("\n", "")

@@ -172,6 +172,19 @@ def test_files_are_of_one_model_only(checkpoint, copy, tmp_path):
     assert len(list((tmp_path / "cache").glob("*.safetensors"))) == 2
 
 
+@pytest.mark.parametrize("place", [0, 10**6 - 1])
+def test_a_large_weight_file_is_known_by_samples_and_size(copy, place):
+    folder, _ = copy
+    path = folder / "text_encoder" / "model-2.safetensors"
+    values = bytearray(10**6)
+    identities = set()
+    for change in (lambda: None, lambda: values.__setitem__(place, 1), lambda: values.append(0)):
+        change()
+        path.write_bytes(values)
+        identities |= {encoder(folder).identity, encoder(folder).identity}
+    assert len(identities) == 3
+
+
 def test_files_on_disk_are_bounded_and_a_damaged_one_is_made_again(checkpoint, tmp_path):
     known = PromptEmbeddings(encoder(checkpoint), tmp_path, on_disk=2)
     rows = known.fetch(["a", "red", "car"])
