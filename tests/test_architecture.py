@@ -15,10 +15,11 @@ FOLDERS |= {"controllers": "helios_world.controllers", "demos": "helios_world.de
 # A module imports from layers above its own line only, or from its own package.
 LAYERS = [
     {"errors", "home"},
-    {"action", "card", "config"},
+    {"action", "card", "config", "drift", "prompts"},
+    {"steering"},
     {"world", "model", "pack"},
     {"sampling", "snapshot", "testing"},
-    {"engine", "checkpoint"},
+    {"engine", "checkpoint", "embeddings"},
     {"diffusers_layout"},
     {"bridge", "generator"},
     {"open"},
@@ -35,9 +36,12 @@ HOMES = {
     "av": ("demos/recording.py",),
     "torch": (
         *("helios_world/model/", "helios_world/sampling/", "helios_world/checkpoint.py", "helios_world/generator.py"),
-        "helios_world/diffusers_layout.py",
-        *("helios_world/training/", "demos/doctor.py", "demos/eval.py", "demos/serve.py"),
+        *("helios_world/diffusers_layout.py", "helios_world/embeddings.py", "helios_world/training/"),
+        *("demos/doctor.py", "demos/eval.py", "demos/serve.py"),
     ),
+    "diffusers": ("helios_world/model/wan.py",),
+    "transformers": ("helios_world/model/text.py",),
+    "ftfy": ("helios_world/model/text.py",),
 }
 MAY_IMPORT_TRAINING = ("demos/eval.py", "helios_world/training/")
 LONGEST_FILE, LONGEST_FUNCTION, LONGEST_LOOP = 500, 60, 120
@@ -128,7 +132,7 @@ def test_an_upward_import_would_be_seen(tmp_path):
 def test_importing_is_light():
     light = ["helios_world", "helios_world.envs.world_env", "helios_world.engine", "helios_world.pack"]
     light += ["helios_world.controllers", "helios_world.bridge.client", "helios_world.demos.cli"]
-    heavy = {"torch", "pygame", "av", "PIL", "vizdoom", "safetensors"}
+    heavy = {"torch", "pygame", "av", "PIL", "vizdoom", "safetensors", "diffusers", "transformers", "ftfy"}
     code = f"import sys\nfor name in {light}: __import__(name)\nprint(*({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (ran.stdout, ran.stderr) == ("\n", "")

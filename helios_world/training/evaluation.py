@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from helios_world.drift import LOOKS, sharpness
 from helios_world.generator import Generator
 from helios_world.training.collect import play
 from helios_world.training.game import TICS_PER_FRAME, Game, Walker
@@ -110,28 +111,6 @@ def drift(
         }
     collapsed = sharpness(made[:, -4:]).mean(axis=1) < 0.1 * sharpness(real).mean()
     return {**ratios, "collapsed_rollouts": int(collapsed.sum()), "rollouts": len(made)}
-
-
-def sharpness(frames: np.ndarray) -> np.ndarray:
-    """Mean absolute horizontal gradient of grey, per frame of (..., H, W, 3), in 0..255."""
-    return np.abs(np.diff(_grey(frames), axis=-1)).mean(axis=(-2, -1))
-
-
-def contrast(frames: np.ndarray) -> np.ndarray:
-    """Standard deviation of grey, per frame."""
-    return _grey(frames).std(axis=(-2, -1))
-
-
-def brightness(frames: np.ndarray) -> np.ndarray:
-    """Mean of grey, per frame."""
-    return _grey(frames).mean(axis=(-2, -1))
-
-
-LOOKS = {"sharpness": sharpness, "contrast": contrast, "brightness": brightness}
-
-
-def _grey(frames: np.ndarray) -> np.ndarray:
-    return frames.mean(axis=-1, dtype=np.float32)
 
 
 def _autoencoder_psnr(generator: Generator, chunks: np.ndarray) -> float:
