@@ -155,7 +155,7 @@ def test_steps_go_down_from_noise_to_nothing(sampler, tokens):
         assert len(steps.timesteps) == count and len(steps.sigmas) == count + 1
         assert steps.sigmas[-1] == 0.0 and 0.9 < steps.sigmas[0] < 1.0
         # Looked up by whole time steps (dmd), sigmas of many steps are found twice.
-        assert all(high > low or sampler.integer_timesteps and high >= low for high, low in pairwise(steps.sigmas))
+        assert all(high > low or (sampler.integer_timesteps and high >= low) for high, low in pairwise(steps.sigmas))
         assert all(high >= low for high, low in pairwise(steps.timesteps))
         assert level.t_max >= steps.timesteps[0] and steps.timesteps[-1] > level.t_min - 1
         if sampler.integer_timesteps:
