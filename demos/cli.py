@@ -33,6 +33,14 @@ COMMANDS = {
         "generate worlds for windows, agents and games that connect",
         ("serve --port 5557",),
     ),
+    "generate": Command(
+        "helios_world.demos.generate",
+        "make a video from words, an image or a video",
+        (
+            'generate "a red car drives through the rain" -o car.mp4 --weights Helios-Distilled',
+            "generate --image coast.jpg --seconds 60 -o coast.mp4 --weights Helios-Distilled --offload",
+        ),
+    ),
     "worlds": Command(
         "helios_world.demos.worlds",
         "list the installed worlds with their scenes and buttons",
@@ -79,6 +87,8 @@ EXTRAS = {
     "PIL": "play",
     "vizdoom": "doom",
     "tqdm": "doom",
+    "diffusers": "helios",
+    "transformers": "helios",
 }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from helios_world.demos.report import machine, versions
 from helios_world.errors import UserError
 from helios_world.home import VARIABLE, home_folder
-from helios_world.pack import list_packs
+from helios_world.pack import list_packs, read_pack
 
 REQUIRED = ("numpy", "gymnasium", "pyzmq", "msgpack", "simplejpeg")
 OPTIONAL = {"engine": ("torch", "safetensors"), "play": ("pygame-ce", "av", "pillow"), "doom": ("vizdoom",)}
@@ -121,6 +121,9 @@ def check_packs() -> Iterator[Finding]:
     for name in names:
         if version_of("torch") is None:
             yield Finding("worlds", NOTE, f"{name} is there; without torch it can only be played through --connect")
+            continue
+        if read_pack(name).networks is None:
+            yield Finding("worlds", NOTE, f"{name} is there; it is played with a checkpoint: --weights")
             continue
         from helios_world.generator import load_generator
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from helios_world.card import WorldCard
 from helios_world.errors import HeliosWorldError
+from helios_world.world import Start
 
 PATIENCE = 4.0  # seconds between restarts of a generator that keeps dying
 GOES_ON = "the world goes on where it was as soon as it is back"
@@ -27,6 +28,7 @@ class Link:
         *,
         scene: str | None,
         seed: int,
+        start: Start = Start(),
         server: Any = None,
         address: str | None = None,
         card: WorldCard | None = None,
@@ -34,13 +36,14 @@ class Link:
         """
         Args:
             connect: makes a WorldStream for an address.
+            start: what worlds start from.
             server: our own bridge.process.ServerProcess; or None, with the `address` of somebody else's.
             card: of the world, where it is known before the server says so.
         """
         self.stream: Any = None
         self.server = server
         self.seed = seed
-        self._connect, self._address, self._card, self._scene = connect, address, card, scene
+        self._connect, self._address, self._card, self._scene, self._start = connect, address, card, scene, start
         self._restarted = float("-inf")
         self._failure = ""
 
@@ -88,7 +91,7 @@ class Link:
                 return
             self._address = address
             self.stream = self._connect(address)
-            self.stream.start(self._scene, self.seed)
+            self.stream.start(self._scene, self.seed, self._start)
         elif self.server is not None:
             self._keep_alive(now)
 
@@ -102,7 +105,7 @@ class Link:
     def reset(self, seed: int) -> None:
         """Starts the scene again."""
         self.seed = seed
-        self.stream.reset(self._scene, seed)
+        self.stream.reset(self._scene, seed, self._start)
 
     def _keep_alive(self, now: float) -> None:
         try:

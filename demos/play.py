@@ -14,18 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helios_world.controllers import Controller, RandomController, Recording, Replay, ScriptController, read_script
+from helios_world.demos.engine_arguments import DTYPES, add_engine_arguments, engine_words, read_engine_options
 from helios_world.demos.headless import chunks_for, play_headless
+from helios_world.demos.material import add_start_arguments, read_start
 from helios_world.demos.recording import check_target, open_video
+from helios_world.engine_options import EngineOptions
 from helios_world.errors import MissingExtra, UserError, check_name
+from helios_world.world import Start
 
 if TYPE_CHECKING:
     from helios_world.card import WorldCard
     from helios_world.demos.link import Link
 
-DTYPES = ("auto", "float32", "bfloat16")
 CONTROLLERS = "keyboard, random, script:FILE or replay:FILE"
 HEADLESS_SECONDS = 10.0
 LARGEST_SCALE = 16
+CONNECTED = ("dtype", "device", "steps", "weights", "latents", "size", "offload")  # of the server's own networks
 VIDEO = Path("play.mp4")
 
 
@@ -44,13 +48,14 @@ class Plan:
     card: WorldCard | None
     scene: str | None
     seed: int
-    dtype: str
+    options: EngineOptions
+    start: Start
     connect: str | None
     controller: tuple[str, Path | None]
     recording: Recording | None
     seconds: float | None
     record: Path | None
-    scale: int
+    scale: int | None
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -65,8 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--controller", help=f"what steers: {CONTROLLERS} (default: keyboard; headless: a short script)"
     )
     parser.add_argument("--connect", metavar="ADDRESS", help="join a running `helios-world serve` (tcp://HOST:PORT)")
-    parser.add_argument("--dtype", help=f"number format of the generator: {', '.join(DTYPES)} (default: auto)")
-    parser.add_argument("--scale", type=int, default=4, help="window pixels per world pixel at the start (default: 4)")
+    parser.add_argument("--scale", type=int, help="window pixels per world pixel (default: about 640 across)")
+    add_start_arguments(parser)
+    add_engine_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -86,22 +92,23 @@ def check(args: argparse.Namespace) -> Plan:
     """The plan that the options make. UserError for the first that is not allowed; opens and writes nothing."""
     kind, file = _check_controller(args.controller, args.headless)
     recording = Recording.read(file) if kind == "replay" else None
-    card = None
+    options = read_engine_options(args)
+    options = replace(options, dtype=check_name("dtype", _agreed("dtype", args.dtype, recording, "auto"), DTYPES))
+    card, start = None, Start(prompt=args.prompt)
     if args.connect is None:
         from helios_world.pack import read_card
 
-        card = read_card(_agreed("world", args.world, recording, "doom"))
-    elif args.world is not None or args.dtype is not None:
-        option = "--world" if args.world is not None else "--dtype"
-        raise UserError(f"{option} is chosen by the server at {args.connect}: leave it out with --connect")
-    elif not re.fullmatch(r"tcp://[^\s/:]+:\d{1,5}", args.connect):
-        raise UserError(f"unknown address {args.connect!r}: must be like tcp://127.0.0.1:5557")
+        card = read_card(_agreed("world", args.world, recording, "doom"), options)
+        start = read_start(args, card)
+    else:
+        _check_connected(args)
     plan = Plan(
         world=_agreed("world", args.world, recording, "doom"),
         card=card,
         scene=_agreed("scene", args.scene, recording, None),
         seed=_agreed("seed", args.seed, recording, 0),
-        dtype=check_name("dtype", _agreed("dtype", args.dtype, recording, "auto"), DTYPES),
+        options=options,
+        start=start,
         connect=args.connect,
         controller=(kind, file),
         recording=recording,
@@ -116,6 +123,15 @@ def check(args: argparse.Namespace) -> Plan:
     if plan.record is not None:
         check_target(plan.record, ".mp4")
     return plan
+
+
+def _check_connected(args: argparse.Namespace) -> None:
+    """UserError for options that are the server's to choose."""
+    for name in ("world", "image", "video", *CONNECTED):
+        if getattr(args, name):
+            raise UserError(f"--{name} is chosen by the server at {args.connect}: leave it out with --connect")
+    if not re.fullmatch(r"tcp://[^\s/:]+:\d{1,5}", args.connect):
+        raise UserError(f"unknown address {args.connect!r}: must be like tcp://127.0.0.1:5557")
 
 
 def make_controller(plan: Plan, card: WorldCard) -> Controller | None:
@@ -152,7 +168,7 @@ def _check_figures(plan: Plan) -> None:
         raise UserError(f"seed is {plan.seed}: must be 0 or more")
     if plan.seconds is not None and not (math.isfinite(plan.seconds) and plan.seconds > 0):
         raise UserError(f"seconds is {plan.seconds:g}: must be more than 0")
-    if not 1 <= plan.scale <= LARGEST_SCALE:
+    if plan.scale is not None and not 1 <= plan.scale <= LARGEST_SCALE:
         raise UserError(f"scale is {plan.scale}: must be 1 to {LARGEST_SCALE}")
 
 
@@ -182,11 +198,13 @@ def _headless(plan: Plan) -> int:
         check_target(video.with_suffix(beside), beside)
     if plan.controller[0] == "keyboard":
         plan = replace(plan, controller=("script", None))
-    dtype = plan.dtype
+    dtype = plan.options.dtype
     if plan.connect is None:
-        # What "auto" came to is what a replay must ask for; the session below shares this engine.
-        dtype = str(load_engine(plan.world, plan.dtype).model.dtype).removeprefix("torch.")
-    session = open_session(plan.world, plan.scene, seed=plan.seed, connect=plan.connect, dtype=plan.dtype)
+        engine = load_engine(plan.world, plan.options)
+        dtype = str(engine.model.dtype).removeprefix("torch.")  # what "auto" came to is what a replay must ask for
+        session = engine.open(plan.scene, seed=plan.seed, start=plan.start)[0]
+    else:
+        session = open_session(scene=plan.scene, seed=plan.seed, start=plan.start, connect=plan.connect)
     try:
         card = session.card
         controller = make_controller(plan, card)
@@ -217,8 +235,17 @@ def _windowed(plan: Plan) -> str | None:
     from helios_world.demos.link import Link
 
     # The generator loads in its process while this one opens the window.
-    server = ServerProcess(["--world", plan.world, "--dtype", plan.dtype]) if plan.connect is None else None
-    link = Link(WorldStream, scene=plan.scene, seed=plan.seed, server=server, address=plan.connect, card=plan.card)
+    words = ["--world", plan.world, *engine_words(plan.options)]
+    server = ServerProcess(words) if plan.connect is None else None
+    link = Link(
+        WorldStream,
+        scene=plan.scene,
+        seed=plan.seed,
+        start=plan.start,
+        server=server,
+        address=plan.connect,
+        card=plan.card,
+    )
     try:
         return play_in_window(plan, link)
     finally:

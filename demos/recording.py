@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from helios_world.card import WorldCard
+from helios_world.card import WorldCard, default_scale
 from helios_world.errors import MissingExtra, UserError
 from helios_world.world import Frames
 
-SCALE = 4  # video pixels per world pixel
 PAPER, INK, DIM = (18, 20, 24), (235, 235, 235), (140, 147, 158)
 QUALITY = "16"  # x264's crf: close to what was seen
 
@@ -55,8 +54,9 @@ class VideoWriter:
         """Appends frames of `card`'s world, each uint8 (height, width, 3)."""
         if self._container is None:
             self._open(card)
+        scale = default_scale(card.width)
         for pixels in frames:
-            large = np.ascontiguousarray(pixels.repeat(SCALE, 0).repeat(SCALE, 1))
+            large = np.ascontiguousarray(pixels.repeat(scale, 0).repeat(scale, 1))
             self._mux(self._av.VideoFrame.from_ndarray(large, format="rgb24"))
             self.frames += 1
 
@@ -76,7 +76,8 @@ class VideoWriter:
     def _open(self, card: WorldCard) -> None:
         self._container = self._av.open(str(_scratch(self.path)), "w", format="mp4", options={"movflags": "faststart"})
         self._stream = self._container.add_stream("libx264", rate=Fraction(card.fps).limit_denominator(1000))
-        self._stream.width, self._stream.height = card.width * SCALE, card.height * SCALE
+        scale = default_scale(card.width)
+        self._stream.width, self._stream.height = card.width * scale, card.height * scale
         self._stream.pix_fmt = "yuv420p"
         self._stream.options = {"crf": QUALITY, "preset": "veryfast"}
 
@@ -133,7 +134,8 @@ class ContactSheet:
         if not self._kept:
             raise UserError("no frame was played: nothing to show on a contact sheet")
         picked = [self._kept[i] for i in _spread(len(self._kept), self._cells)]
-        width, height, gap, caption = self._card.width * 2, self._card.height * 2, 10, 46
+        half = max(1, default_scale(self._card.width) // 2)
+        width, height, gap, caption = self._card.width * half, self._card.height * half, 10, 46
         columns = min(self._columns, len(picked))
         rows = -(-len(picked) // columns)
         size = (gap + columns * (width + gap), gap + rows * (height + caption + gap))

@@ -6,6 +6,8 @@ import argparse
 import os
 import sys
 
+from helios_world.demos.engine_arguments import add_engine_arguments, read_engine_options
+from helios_world.demos.material import add_start_arguments, read_start
 from helios_world.errors import UserError
 
 
@@ -14,14 +16,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only loopback (127.0.0.1)")
     parser.add_argument("--port", type=int, default=5557, help="port to listen on; 0 picks a free one (5557)")
     parser.add_argument("--codec", choices=("raw", "jpeg"), default="raw", help="how frames travel (raw)")
-    parser.add_argument(
-        "--dtype", choices=("auto", "float32", "bfloat16"), default="auto", help="number format; auto measures (auto)"
-    )
     parser.add_argument("--threads", type=int, help="CPU threads of the generator (all cores)")
     parser.add_argument("--max-sessions", type=int, default=8, help="worlds at the same time (8)")
     parser.add_argument(
         "--announce", action="store_true", help="for programs: print one JSON line when ready, end with stdin"
     )
+    add_start_arguments(parser)
+    add_engine_arguments(parser)
     parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)  # for tests: a world without weights
 
 
@@ -47,8 +48,13 @@ def _serve(args: argparse.Namespace) -> int:
         raise UserError(f"port is {args.port}: must be from 0 to 65535")
     if args.threads is not None and args.threads < 1:
         raise UserError(f"threads is {args.threads}: must be at least 1")
+    engine = _load(args)
     server = WorldServer(
-        _load(args), f"tcp://{args.host}:{args.port}", codec=args.codec, max_sessions=args.max_sessions
+        engine,
+        f"tcp://{args.host}:{args.port}",
+        codec=args.codec,
+        start=read_start(args, engine.card),
+        max_sessions=args.max_sessions,
     )
     try:
         if args.announce:
@@ -74,4 +80,4 @@ def _load(args: argparse.Namespace):
 
     if args.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read by torch, which is imported only now
-    return load_engine(args.world, args.dtype)
+    return load_engine(args.world, read_engine_options(args))

@@ -18,10 +18,12 @@ os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "helios-world")
 
 import pygame
 
-from helios_world.card import WorldCard
+from helios_world.card import WorldCard, default_scale
 from helios_world.controllers import Controller, Keyboard, check_bindings, keys_by_button
 from helios_world.demos.hud import Overlay, draw_overlay, help_sheet
 from helios_world.demos.link import Link
+from helios_world.demos.prompt_line import PromptLine
+from helios_world.drift import measure_drift
 from helios_world.errors import HeliosWorldError, UserError
 from helios_world.home import home_folder
 from helios_world.snapshot import SUFFIX, write_bytes
@@ -41,9 +43,11 @@ WINDOW_KEYS = (
     ("F11", "full screen"),
     ("F12", "screenshot"),
     ("F1 / H", "this help"),
+    ("Return", "tell the world what to show, where it takes a prompt"),
     ("Esc", "quit"),
 )
-RESERVED = ("r", "p", "h", "f1", "f3", "f5", "f9", "f11", "f12")
+FADE = 3  # chunks over which the world comes to what it was told
+RESERVED = ("return", "r", "p", "h", "f1", "f3", "f5", "f9", "f11", "f12")
 
 
 class NoDisplay(HeliosWorldError):
@@ -56,7 +60,7 @@ class Window:
     Args:
         link: brings the generator.
         steer: makes what steers beside the keyboard, asked once per chunk; it may make None.
-        scale: window pixels per world pixel at the start; less where the screen is too small for it.
+        scale: window pixels per world pixel at the start, less where the screen is too small; None for about 640 wide.
         on_frame: told every new frame, uint8 (height, width, 3).
         seconds: of play after which the window closes; None to go on until told.
         clock: seconds; only differences count.
@@ -69,7 +73,7 @@ class Window:
         link: Link,
         *,
         steer: Callable[[WorldCard], Controller | None] = lambda card: None,
-        scale: int = 4,
+        scale: int | None = None,
         on_frame: Callable[[np.ndarray], None] | None = None,
         seconds: float | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -94,6 +98,8 @@ class Window:
         self._rows_at = self._toast_until = float("-inf")
         self._toast = ""
         self._message = ""
+        self._line = PromptLine()
+        self._anchor: np.ndarray | None = None  # first frame of the world, which drift is measured from
         self._saving = self._taken = 0  # number of the save waited for; pictures taken so far
         self._drawn: Any = None
         self._picture: tuple[Any, pygame.Surface] | None = None
@@ -128,6 +134,8 @@ class Window:
             self.done = True
         elif event.type == pygame.KEYDOWN:
             self._key_down(event.key, event.mod, getattr(event, "when", None) or self._clock())
+        elif event.type == pygame.TEXTINPUT:
+            self._line.write(event.text)
         elif event.type == pygame.KEYUP:
             self._keyboard.release(pygame.key.name(event.key))
             self._hold()
@@ -184,13 +192,13 @@ class Window:
         """A line at the bottom for a few seconds."""
         self._toast, self._toast_until = words, self._clock() + TOAST_SECONDS
 
-    def _open_display(self, scale: int) -> None:
+    def _open_display(self, scale: int | None) -> None:
         try:
             pygame.display.init()
             pygame.font.init()
             height, width = self.link.card.frame_shape[:2] if self.link.card else DEFAULT_SIZE[::-1]
             fits = min(min(wide // width, high // height) for wide, high in pygame.display.get_desktop_sizes())
-            scale = max(1, min(scale, fits))
+            scale = max(1, min(default_scale(width) if scale is None else scale, fits))
             self._small = (width * scale, height * scale)
             pygame.display.set_icon(_icon())
             self._screen = pygame.display.set_mode(self._small, pygame.RESIZABLE)
@@ -210,6 +218,8 @@ class Window:
     def _take(self, shown: Any, now: float) -> None:
         if self.shown is None:
             self.say("F1 shows the keys")
+        if self._anchor is None or shown.chunk == 0:
+            self._anchor = shown.pixels
         if self.shown is None or shown.chunk != self.shown.chunk:
             self._last_chunk = np.stack(self._chunk) if self._chunk else None
             self._chunk = []
@@ -238,7 +248,9 @@ class Window:
         return self._steered | self._keyboard.act(None).buttons
 
     def _key_down(self, key: int, mod: int, when: float) -> None:
-        if key == pygame.K_RETURN and mod & pygame.KMOD_ALT:
+        if self._line.text is not None:
+            self._write_prompt(pygame.key.name(key))
+        elif key == pygame.K_RETURN and mod & pygame.KMOD_ALT:
             self._toggle_full()
         elif key in self._commands:
             self._commands[key](mod)
@@ -261,6 +273,7 @@ class Window:
             pygame.K_p: lambda mod: self._pause(),
             pygame.K_F5: lambda mod: self._save(),
             pygame.K_F9: lambda mod: self._load(),
+            pygame.K_RETURN: lambda mod: self._open_prompt(),
         }
 
     def _quit(self) -> None:
@@ -309,12 +322,37 @@ class Window:
         else:
             self._restore(data)
 
+    def _open_prompt(self) -> None:
+        if not self._ready():
+            return
+        try:
+            self._known.check_prompts()
+        except UserError as error:
+            self.say(str(error))
+        else:
+            self._keyboard.release_all()
+            self._hold()
+            pygame.key.start_text_input()
+            self._line.open()
+
+    def _write_prompt(self, key: str) -> None:
+        prompt = self._line.press(key)
+        if prompt is None:
+            return
+        try:
+            self.link.stream.change_prompt(prompt, over=FADE)
+        except UserError as error:
+            self.say(str(error))
+        else:
+            self.say(prompt)
+
     def _restore(self, data: bytes) -> None:
         try:
             self.link.stream.load(data)
         except UserError as error:
             self.say(str(error))
         else:
+            self._anchor = None
             self.say("loaded")
 
     def _write_save(self, data: bytes) -> None:
@@ -370,11 +408,22 @@ class Window:
             rows=self._rows if figures else (),
             buttons=tuple((button, button in self.held) for button in card.buttons) if figures and card else (),
             banner=trouble,
-            toast=self._toast if now < self._toast_until else "",
+            toast=self._words(now),
             sheet=help_sheet(keys_by_button(card.bindings) if card else {}, WINDOW_KEYS) if self._help else (),
             word="paused" if self.link.status == "paused" and not self._help else "",
             waking=waking,
         )
+
+    def _words(self, now: float) -> str:
+        if self._line.text is not None:
+            return f"prompt: {self._line.text}_"
+        return self._toast if now < self._toast_until else ""
+
+    def _drift(self) -> str:
+        if self.shown is None or self._anchor is None:
+            return "-"
+        drift = measure_drift(self.shown.pixels, self._anchor)
+        return f"colour {drift.colour:.0f}, contrast {drift.contrast:.2f}, sharpness {drift.sharpness:.2f}"
 
     def _figures(self) -> tuple[tuple[str, str], ...]:
         stream = self.link.stream
@@ -388,6 +437,7 @@ class Window:
             ("round trip", _spread(stats.round_trip_ms_p50, stats.round_trip_ms_p95)),
             ("key to pixels", _spread(*percentiles(self.key_to_pixels))),
             ("late chunks", str(stats.late_chunks)),
+            ("drift", self._drift()),
             *state,
         )
 

@@ -8,6 +8,7 @@ import gymnasium as gym
 import numpy as np
 from gymnasium import spaces
 
+from helios_world.engine_options import EngineOptions
 from helios_world.envs.action_space import ButtonSpace
 from helios_world.errors import UserError
 from helios_world.world import Start
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from helios_world.card import WorldCard
     from helios_world.engine import Chunk, Session
 
-RESET_OPTIONS = ("scene", "image", "video", "actions")
+RESET_OPTIONS = ("scene", "image", "video", "actions", "prompt")
 
 
 class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
@@ -37,9 +38,12 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         connect: address of a running `helios-world serve`; None generates in this process, with weights that all envs
             of the process share and that are loaded at the first reset.
         session: a session to use instead of opening one. It stays open when the env closes.
-        dtype: "auto", "float32" or "bfloat16": number format of a generator in this process.
+        timeout: seconds until a request that the server does not answer raises; more than one of its chunks takes.
+        prompt: what is to be seen, in words, in a world that takes a prompt; None for the scene's own.
+        options: of `helios_world.engine_options.EngineOptions`, such as dtype="float32" or weights="DIR": for networks
+            in this process.
     Raises:
-        UserError: an unknown world, scene or action_mode, a damaged pack, a missing extra.
+        UserError: an unknown world, scene, action_mode or option, a damaged pack, a missing extra.
         ConnectionLost: nothing answers at `connect`.
     """
 
@@ -54,15 +58,19 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         render_mode: str | None = None,
         connect: str | None = None,
         session: Session | RemoteSession | None = None,
-        dtype: str = "auto",
+        timeout: float = 10.0,
+        prompt: str | None = None,
+        **options: Any,
     ):
         if render_mode not in (None, "rgb_array"):
             raise UserError(f"unknown render_mode {render_mode!r}: choose from rgb_array or None")
         self.render_mode = render_mode
-        self._world, self._connect, self._dtype = world, connect, dtype
+        self._world, self._connect, self._timeout = world, connect, timeout
+        self._options, self._prompt = EngineOptions.from_dict(options), prompt
         self._owns_session = session is None
-        self._session = self._open() if session is None and connect is not None else session
-        self.card: WorldCard = _read_card(world) if self._session is None else self._session.card
+        self._session = self._join() if session is None and connect is not None else session
+        self.card: WorldCard = _read_card(world, self._options) if self._session is None else self._session.card
+        Start(prompt=prompt).check(self.card)
         self._scene = self.card.check_scene(scene)
         self._buttons = ButtonSpace(self.card.buttons, action_mode)
         self.action_space = self._buttons.space
@@ -85,17 +93,16 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         """Starts a new world.
 
         Args:
-            options: `scene` (a name), and real material to start from: `image` uint8 (height, width, 3), or `video`
-                uint8 (frames, height, width, 3) with optional `actions` (frames, buttons), row t having led to frame t.
+            options: `scene` (a name); `prompt`, in a world that takes one; and real material to start from: `image`
+                uint8 (height, width, 3), or `video` uint8 (frames, height, width, 3) with optional `actions` (frames,
+                buttons), row t having led to frame t.
         Raises:
             UserError: an unknown option or scene, or an array that does not fit.
         """
         super().reset(seed=seed)
         scene, start = self._parse_options(options or {})
         world_seed = int(self.np_random.integers(2**31))
-        if self._session is None:
-            self._session = self._open()
-        return self._observe(self._session.reset(scene, seed=world_seed, start=start))
+        return self._observe(self._begin(scene, world_seed, start))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """One chunk under `action`. UserError for an action outside `action_space`."""
@@ -134,17 +141,29 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
             self._session = None
         self._frame = None
 
-    def _open(self) -> Session | RemoteSession:
-        from helios_world.open import open_session
+    def _begin(self, scene: str, seed: int, start: Start) -> Chunk:
+        """A new world, in the session that there is or in the first one."""
+        if self._session is None and self._connect is not None:
+            self._session = self._join()
+        if self._session is not None:
+            return self._session.reset(scene, seed=seed, start=start)
+        from helios_world.open import load_engine
 
-        return open_session(self._world, connect=self._connect, dtype=self._dtype)
+        self._session, chunk = load_engine(self._world, self._options).open(scene, seed=seed, start=start)
+        return chunk
+
+    def _join(self) -> RemoteSession:
+        from helios_world.bridge.client import RemoteSession
+
+        return RemoteSession(self._connect, timeout=self._timeout)
 
     def _parse_options(self, options: dict[str, Any]) -> tuple[str, Start]:
         unknown = sorted(set(options) - set(RESET_OPTIONS))
         if unknown:
             raise UserError(f"unknown reset option {', '.join(unknown)}: choose from {', '.join(RESET_OPTIONS)}")
         scene = self._scene if options.get("scene") is None else self.card.check_scene(options["scene"])
-        start = Start(options.get("image"), options.get("video"), options.get("actions"))
+        prompt = options.get("prompt", self._prompt)
+        start = Start(options.get("image"), options.get("video"), options.get("actions"), prompt)
         return scene, start.check(self.card)
 
     def _observe(self, chunk: Chunk) -> tuple[np.ndarray, dict[str, Any]]:
@@ -153,7 +172,7 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         return self._frame.copy(), {"frames": chunk.frames.copy(), "chunk": chunk.index}
 
 
-def _read_card(world: str) -> WorldCard:
+def _read_card(world: str, options: EngineOptions) -> WorldCard:
     from helios_world.pack import read_card
 
-    return read_card(world)
+    return read_card(world, options)

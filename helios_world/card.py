@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from typing import Any
 
-from helios_world.errors import PackError, check_name
+from helios_world.errors import PackError, UserError, check_name
+
+
+def default_scale(width: int) -> int:
+    """Screen pixels per world pixel at which frames of this width are about 640 wide."""
+    return max(1, round(640 / width))
 
 
 @dataclass(frozen=True)
@@ -19,8 +24,9 @@ class WorldCard:
         fps: frames per second of world time.
         frames_per_chunk: frames that one step makes.
         buttons: what can be held, in the order of the model's action vector.
-        bindings: key name (as pygame.key.name gives it) to button.
         scenes: places a session can start in; the first is the default.
+        bindings: key name (as pygame.key.name gives it) to button.
+        takes_prompt: it can be told in words what is to be seen.
     """
 
     name: str
@@ -31,6 +37,7 @@ class WorldCard:
     buttons: tuple[str, ...]
     scenes: tuple[str, ...]
     bindings: Mapping[str, str] = field(default_factory=dict)
+    takes_prompt: bool = False
 
     @property
     def chunk_seconds(self) -> float:
@@ -46,6 +53,11 @@ class WorldCard:
         """`scene`, or the default scene for None; UserError for an unknown one."""
         return self.scenes[0] if scene is None else check_name("scene", scene, self.scenes)
 
+    def check_prompts(self) -> None:
+        """UserError if the world takes no prompt."""
+        if not self.takes_prompt:
+            raise UserError(f"world {self.name!r} takes no prompt: it shows what it was trained on")
+
     def to_dict(self) -> dict[str, Any]:
         """As JSON or msgpack can carry it."""
         values = asdict(self)
@@ -54,9 +66,8 @@ class WorldCard:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WorldCard:
         """The card in `values`; other keys are ignored. PackError if one is missing."""
-        names = [f.name for f in fields(cls)]
-        missing = [name for name in names if name not in values]
+        missing = [f.name for f in fields(cls) if f.name not in values and f.default is MISSING]
         if missing:
             raise PackError(f"world card lacks {', '.join(missing)}")
-        picked = {name: values[name] for name in names}
+        picked = {f.name: values[f.name] for f in fields(cls) if f.name in values}
         return cls(**{**picked, "buttons": tuple(picked["buttons"]), "scenes": tuple(picked["scenes"])})

@@ -1,6 +1,6 @@
-"""The transformer as a folder in the diffusers layout: config.json, and safetensors by the released names.
+"""A checkpoint as a folder in the diffusers layout: which release it is, and its transformer by the released names.
 
-Released checkpoints have this layout. Reading and writing need no diffusers, which reads what is written here.
+Reading and writing need no diffusers, which reads what is written here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from helios_world.checkpoint import check_fit
-from helios_world.config import TransformerConfig
+from helios_world.config import (
+    HELIOS_BASE_SAMPLER,
+    HELIOS_DISTILLED_SAMPLER,
+    HELIOS_MID_SAMPLER,
+    SamplerConfig,
+    TransformerConfig,
+)
 from helios_world.errors import PackError, UserError
 from helios_world.model.dit import VideoDiT, initialise_actions, weight_dtype
 from helios_world.snapshot import write_bytes
@@ -37,12 +43,41 @@ IGNORED = "norm_added_q"  # in names of tensors that older checkpoints hold and 
 ADAPTER = "condition_embedder.action_embedder."
 
 
+MODEL_INDEX, SCHEDULER = "model_index.json", "scheduler/scheduler_config.json"
+PIPELINES = ("HeliosPipeline", "HeliosPyramidPipeline")
+
+
 class Stored(NamedTuple):
     """A tensor on disk."""
 
     path: Path
     name: str
     shape: tuple[int, ...]
+
+
+def read_sampler(checkpoint: Path) -> SamplerConfig:
+    """How the release in `checkpoint` samples: Helios-Base, -Mid or -Distilled, as its model_index.json says.
+
+    Raises:
+        PackError: not the folder of a Helios checkpoint, or one with a scheduler that is not known here.
+    """
+    if not (checkpoint / MODEL_INDEX).is_file():
+        raise PackError(f"{checkpoint} is not a Helios checkpoint: it has no {MODEL_INDEX}")
+    index = _read_json(checkpoint / MODEL_INDEX)
+    kind = index.get("_class_name")
+    if kind not in PIPELINES:
+        raise PackError(f"{checkpoint} is not a Helios checkpoint: its pipeline is {kind!r}")
+    sampler = HELIOS_BASE_SAMPLER
+    if kind == "HeliosPyramidPipeline":
+        sampler = HELIOS_DISTILLED_SAMPLER if index.get("is_distilled") else HELIOS_MID_SAMPLER
+        sampler = replace(sampler, cfg_zero=bool(index.get("is_cfg_zero_star")))
+    path = checkpoint / SCHEDULER
+    found = _read_json(path)
+    wanted = {"stages": len(sampler.steps), "time_shift_type": sampler.shift, "use_dynamic_shifting": True}
+    for name, value in wanted.items():
+        if found.get(name) != value:
+            raise PackError(f"{path}: {name} is {json.dumps(found.get(name))}: must be {json.dumps(value)}")
+    return replace(sampler, gamma=float(found.get("gamma", sampler.gamma)))
 
 
 def read_config(folder: Path) -> TransformerConfig:

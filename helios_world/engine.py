@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from helios_world.action import NOOP, Action, encode_actions
 from helios_world.card import WorldCard
 from helios_world.errors import UserError
+from helios_world.prompts import PromptTrack
 from helios_world.snapshot import dump_snapshot, load_snapshot
 from helios_world.world import Frames, Start, WorldModel, WorldState
 
@@ -19,7 +20,7 @@ class Chunk:
     """What one world step made.
 
     Attributes:
-        index: 0 for the chunk a session starts from, which is not generated; then 1, 2, ...
+        index: 0 for the chunk a session starts from, then 1, 2, ...
         frames: uint8 (frames_per_chunk, height, width, 3).
         seconds: wall time that making it took, shared by the batch it was made in.
     """
@@ -50,6 +51,26 @@ class Session:
     def step(self, action: Action = NOOP) -> Chunk:
         """One chunk under `action`, held for all its frames."""
         return self._engine.step([self], [action])[0]
+
+    def change_prompt(self, prompt: str, *, over: int = 1) -> None:
+        """Towards `prompt` from the next chunk on, over `over` chunks; 1 is a cut. What is queued stays.
+
+        Raises:
+            UserError: a world that takes no prompt; `over` is less than 1. So do the two verbs below.
+        """
+        self._tell(lambda prompts: prompts.change(prompt, over=over))
+
+    def queue_prompt(self, prompt: str, *, after: int | None = None, over: int = 1) -> None:
+        """Towards `prompt` later: `after` chunks after the last change begins, or when that is done."""
+        self._tell(lambda prompts: prompts.queue(prompt, after=after, over=over))
+
+    def cancel_prompts(self) -> None:
+        """Drops what is queued; a change that runs goes on."""
+        self._tell(lambda prompts: prompts.cancel())
+
+    def _tell(self, change: Callable[[PromptTrack], PromptTrack]) -> None:
+        self.card.check_prompts()
+        self.state = replace(self.state, prompts=change(self.state.prompts))
 
     def snapshot(self) -> bytes:
         """This world as bytes; see `snapshot.py` for the format."""

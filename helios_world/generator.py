@@ -14,16 +14,16 @@ from torch import Tensor
 from helios_world.card import WorldCard
 from helios_world.checkpoint import load_into, load_weights
 from helios_world.config import SamplerConfig
-from helios_world.errors import PackError, UserError, check_name
+from helios_world.device import DTYPES, pick_device
+from helios_world.errors import PackError, check_name
+from helios_world.latents import latents_from_arrays, latents_to_arrays
 from helios_world.model.dit import HistoryContext, VideoDiT
 from helios_world.model.memory import Memory, split_memory
 from helios_world.model.vae import VideoVAE
 from helios_world.pack import STARTS, TRANSFORMER, VAE, Pack, read_pack
 from helios_world.sampling.pyramid import sample_pyramid, seeded_noise
 from helios_world.sampling.schedule import pyramid_levels
-from helios_world.world import Frames, Start, WorldState
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+from helios_world.world import Frames, Start, WorldState, step_on
 
 
 class Generator:
@@ -90,8 +90,7 @@ class Generator:
             context = _stack(contexts)
         latents = self.sample(context, actions, [(s.seed, s.chunk) for s in states])
         following = [
-            WorldState(torch.cat([s.history[:, 1:], z], dim=1), s.anchor, s.scene, s.seed, s.chunk + 1)
-            for s, z in zip(states, latents, strict=True)
+            step_on(s, torch.cat([s.history[:, 1:], z], dim=1), s.anchor) for s, z in zip(states, latents, strict=True)
         ]
         return following, self._decode(latents)
 
@@ -116,19 +115,11 @@ class Generator:
         return sample_pyramid(velocity, noise, shape, self.levels, self.sampler.steps, self.sampler.gamma)
 
     def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
-        return {"history": state.history.cpu().numpy(), "anchor": state.anchor.cpu().numpy()}
+        return latents_to_arrays(state)
 
-    def from_arrays(self, arrays: Mapping[str, np.ndarray], *, scene: str, seed: int, chunk: int) -> WorldState:
-        channels = self.transformer.config.in_channels
-        wanted = {
-            "history": (channels, self.history_length, *self._latent_size),
-            "anchor": (channels, 1, *self._latent_size),
-        }
-        for name, shape in wanted.items():
-            if name not in arrays or arrays[name].shape != shape or arrays[name].dtype != np.float32:
-                raise UserError(f"snapshot does not hold {name} as float32 {shape}")
-        history, anchor = (torch.from_numpy(arrays[name].copy()).to(self.device) for name in wanted)
-        return WorldState(history, anchor, scene, seed, chunk)
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], head: WorldState) -> WorldState:
+        shape = (self.transformer.config.in_channels, self.history_length, *self._latent_size)
+        return latents_from_arrays(arrays, head, shape, self.device)
 
     @property
     def _latent_size(self) -> tuple[int, int]:
@@ -161,14 +152,16 @@ def load_generator(
         PackError: files that are missing, damaged or do not fit the config.
     """
     check_name("dtype", dtype, ("auto", *DTYPES))
-    if device.startswith("cuda") and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} is not there: this torch sees no GPU, use cpu")
+    place = pick_device(device)
     pack = read_pack(world)
-    sampler = pack.sampler if steps is None else replace(pack.sampler, steps=tuple(steps))
-    transformer, vae = VideoDiT(pack.transformer), VideoVAE(pack.autoencoder)
+    if pack.networks is None:
+        raise PackError(f"world {pack.card.name!r} has no networks of its own: they come from a checkpoint")
+    sampler = pack.networks.sampler
+    sampler = sampler if steps is None else replace(sampler, steps=tuple(steps))
+    transformer, vae = VideoDiT(pack.networks.transformer), VideoVAE(pack.networks.autoencoder)
     load_into(transformer, pack.folder / TRANSFORMER)
     load_into(vae, pack.folder / VAE)
-    generator = Generator(pack.card, transformer.to(device), vae.to(device), sampler, _load_starts(pack))
+    generator = Generator(pack.card, transformer.to(place), vae.to(place), sampler, _load_starts(pack))
     return fastest(generator) if dtype == "auto" else cast(generator, DTYPES[dtype])
 
 

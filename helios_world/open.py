@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from helios_world.engine_options import EngineOptions
+from helios_world.pack import read_pack
 from helios_world.world import Start
 
 if TYPE_CHECKING:
@@ -19,7 +21,8 @@ def open_session(
     seed: int = 0,
     start: Start = Start(),
     connect: str | None = None,
-    dtype: str = "auto",
+    timeout: float = 10.0,
+    **options: Any,
 ) -> Session | RemoteSession:
     """A live session.
 
@@ -27,28 +30,36 @@ def open_session(
         world: name of a shipped world pack, or the path of a pack folder. Not used with `connect`.
         scene: None for the pack's first.
         connect: address of a running `helios-world serve`, such as "tcp://127.0.0.1:5557"; None generates here.
-        dtype: "auto", "float32" or "bfloat16": number format of a generator in this process.
+        timeout: seconds until a request that the server does not answer raises; more than one of its chunks takes.
+        options: of `EngineOptions`, such as dtype="float32" or weights="DIR": for networks in this process.
     Raises:
-        UserError: an unknown world or scene, a damaged pack, a missing extra.
+        UserError: an unknown world, scene or option, a damaged pack, a missing extra.
         ConnectionLost: nothing answers at `connect`.
     """
     if connect is not None:
         from helios_world.bridge.client import RemoteSession
 
-        session = RemoteSession(connect)
+        session = RemoteSession(connect, timeout=timeout)
         session.reset(scene, seed=seed, start=start)
         return session
-    return load_engine(world, dtype).open(scene, seed=seed, start=start)[0]
+    return load_engine(world, EngineOptions.from_dict(options)).open(scene, seed=seed, start=start)[0]
 
 
 @lru_cache(maxsize=2)
-def load_engine(world: str, dtype: str = "auto", device: str = "cpu") -> WorldEngine:
+def load_engine(world: str, options: EngineOptions = EngineOptions()) -> WorldEngine:
     """The engine of a world pack, loaded once per process."""
     from helios_world.engine import WorldEngine
     from helios_world.errors import MissingExtra
 
+    pack = read_pack(world)
+    options.fit(pack.card, checkpoint=pack.networks is None)
     try:
+        if pack.networks is None:
+            from helios_world.released import load_released
+
+            return WorldEngine(load_released(pack, options))
         from helios_world.generator import load_generator
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "engine") from None
-    return WorldEngine(load_generator(world, dtype=dtype, device=device))
+    device = "cpu" if options.device == "auto" else options.device  # a world of this size gains nothing on a GPU
+    return WorldEngine(load_generator(world, dtype=options.dtype, device=device, steps=options.steps))

@@ -1,4 +1,8 @@
-"""World packs: a folder with world.json and weights. Reading the card needs no torch."""
+"""World packs: a folder with world.json and, mostly, weights. Reading the card needs no torch.
+
+There are two kinds. A pack with `networks` holds weights of its own. One with `words` is played with a checkpoint from
+elsewhere, and says what such a world is told.
+"""
 
 from __future__ import annotations
 
@@ -9,12 +13,37 @@ from pathlib import Path
 from typing import Any
 
 from helios_world.card import WorldCard
-from helios_world.config import AutoencoderConfig, SamplerConfig, TransformerConfig
+from helios_world.config import AutoencoderConfig, Config, SamplerConfig, TransformerConfig
+from helios_world.engine_options import EngineOptions
 from helios_world.errors import PackError, UserError
 
 FORMAT = "helios-world-pack-1"
 SHIPPED = Path(__file__).resolve().parent / "worlds"
 TRANSFORMER, VAE, STARTS = "transformer.safetensors", "vae.safetensors", "starts.safetensors"
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Sizes of the networks of a pack, and its sampler."""
+
+    transformer: TransformerConfig
+    autoencoder: AutoencoderConfig
+    sampler: SamplerConfig
+
+
+@dataclass(frozen=True)
+class Words(Config):
+    """What a world that takes prompts is told.
+
+    Attributes:
+        scenes: prompt by scene.
+        negative: what guidance leads away from.
+        steering: what the buttons say; see `steering.PromptSteering.from_dict`.
+    """
+
+    scenes: Mapping[str, str]
+    negative: str
+    steering: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -24,27 +53,27 @@ class Pack:
     Attributes:
         folder: where it lies.
         card: the world seen from outside.
-        transformer, autoencoder, sampler: sizes of the networks and of the sampler.
+        networks: None where they come from a checkpoint.
+        words: None where the world takes no prompt.
         licence: of the weights.
         provenance: data, seed, commit, commands and figures of the training run.
     """
 
     folder: Path
     card: WorldCard
-    transformer: TransformerConfig
-    autoencoder: AutoencoderConfig
-    sampler: SamplerConfig
+    networks: Networks | None
+    words: Words | None
     licence: str
     provenance: Mapping[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
         """As world.json holds it."""
+        parts = {} if self.networks is None else vars(self.networks)
+        parts = parts if self.words is None else {**parts, "words": self.words}
         return {
             "format": FORMAT,
             "card": self.card.to_dict(),
-            "transformer": self.transformer.to_dict(),
-            "autoencoder": self.autoencoder.to_dict(),
-            "sampler": self.sampler.to_dict(),
+            **{name: part.to_dict() for name, part in parts.items()},
             "licence": self.licence,
             "provenance": dict(self.provenance),
         }
@@ -76,9 +105,8 @@ def read_pack(world: str) -> Pack:
         return Pack(
             folder,
             WorldCard.from_dict(values["card"]),
-            TransformerConfig.from_dict(values["transformer"]),
-            AutoencoderConfig.from_dict(values["autoencoder"]),
-            SamplerConfig.from_dict(values["sampler"]),
+            None if "words" in values else _read_networks(values),
+            Words.from_dict(values["words"]) if "words" in values else None,
             values["licence"],
             values["provenance"],
         )
@@ -88,6 +116,15 @@ def read_pack(world: str) -> Pack:
         raise PackError(f"{path} is damaged ({type(error).__name__}: {error})") from None
 
 
-def read_card(world: str) -> WorldCard:
-    """The card of a pack by name or path."""
-    return read_pack(world).card
+def read_card(world: str, options: EngineOptions = EngineOptions()) -> WorldCard:
+    """The card of a pack by name or path, as `options` make it."""
+    pack = read_pack(world)
+    return options.fit(pack.card, checkpoint=pack.networks is None)
+
+
+def _read_networks(values: Mapping[str, Any]) -> Networks:
+    return Networks(
+        TransformerConfig.from_dict(values["transformer"]),
+        AutoencoderConfig.from_dict(values["autoencoder"]),
+        SamplerConfig.from_dict(values["sampler"]),
+    )

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from helios_world.errors import UserError
+from helios_world.prompts import PromptTrack
 from helios_world.world import WorldModel, WorldState
 
 FORMAT = "helios-world-snapshot-1"
@@ -24,6 +25,8 @@ def dump_snapshot(model: WorldModel, state: WorldState) -> bytes:
         "scene": state.scene,
         "seed": state.seed,
         "chunk": state.chunk,
+        "first": state.first,
+        "prompts": state.prompts and state.prompts.to_dict(),
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in model.to_arrays(state).items()}
     return save(arrays, metadata={"helios": json.dumps(header)})
@@ -40,13 +43,16 @@ def load_snapshot(model: WorldModel, data: bytes) -> WorldState:
         header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["helios"])
         kind, world = header["format"], header["world"]
         scene, seed, chunk = str(header["scene"]), int(header["seed"]), int(header["chunk"])
+        first, words = bool(header.get("first", False)), header.get("prompts")
     except (SafetensorError, KeyError, TypeError, ValueError) as error:
         raise UserError(f"snapshot is damaged or not one of ours ({type(error).__name__}: {error})") from None
     if kind != FORMAT:
         raise UserError(f"snapshot has format {kind!r}: this version reads {FORMAT!r}")
     if world != model.card.name:
         raise UserError(f"snapshot is of world {world!r}: this one is {model.card.name!r}")
-    return model.from_arrays(arrays, scene=model.card.check_scene(scene), seed=seed, chunk=chunk)
+    prompts = None if words is None else PromptTrack.from_dict(words)
+    head = WorldState(None, None, model.card.check_scene(scene), seed, chunk, prompts, first)
+    return model.from_arrays(arrays, head)
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -19,23 +19,6 @@ from helios_world.action import check_buttons
 from helios_world.errors import UserError
 from helios_world.prompts import Blend
 
-PHRASES = {
-    "forward": "The camera moves forward",
-    "back": "The camera moves backward",
-    "strafe_left": "The camera slides to the left",
-    "strafe_right": "The camera slides to the right",
-    "turn_left": "The camera pans to the left",
-    "turn_right": "The camera pans to the right",
-    "look_up": "The camera tilts up",
-    "look_down": "The camera tilts down",
-}
-OPPOSITES = (
-    ("forward", "back"),
-    ("strafe_left", "strafe_right"),
-    ("turn_left", "turn_right"),
-    ("look_up", "look_down"),
-)
-
 
 @dataclass(frozen=True, slots=True)
 class Phrase:
@@ -74,12 +57,6 @@ class PromptSteering:
             raise UserError(f"steering is damaged ({type(error).__name__}: {error})") from None
         check_buttons([*phrases, *(button for pair in opposites for button in pair)], buttons)
         return cls(tuple(buttons), phrases, opposites)
-
-    @classmethod
-    def usual(cls, buttons: Sequence[str]) -> Self:
-        """The phrases of this module for those of `buttons` that have one."""
-        phrases = {button: Phrase(PHRASES[button]) for button in buttons if button in PHRASES}
-        return cls(tuple(buttons), phrases, tuple(pair for pair in OPPOSITES if set(pair) <= set(buttons)))
 
     def to_dict(self) -> dict[str, Any]:
         """As world.json holds it; the inverse of `from_dict`."""

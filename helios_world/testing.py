@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from helios_world.card import WorldCard
 from helios_world.errors import UserError
-from helios_world.world import Frames, Start, WorldModel, WorldState
+from helios_world.prompts import PromptTrack
+from helios_world.world import Frames, Start, WorldModel, WorldState, step_on
 
 FAKE_CARD = WorldCard(
     name="fake",
@@ -37,8 +39,11 @@ class FakeWorldModel:
     def reset(self, scene: str, *, seed: int = 0, start: Start = Start()) -> tuple[WorldState, Frames]:
         self.card.check_scene(scene)
         heading = float(np.random.default_rng((seed, 0)).integers(self.card.width))
+        prompts = (
+            PromptTrack.start(scene if start.prompt is None else start.prompt, 1) if self.card.takes_prompt else None
+        )
         state = WorldState(
-            np.full((1, 1, 1, 1), heading, np.float32), np.zeros((1, 1, 1, 1), np.float32), scene, seed, 1
+            np.full((1, 1, 1, 1), heading, np.float32), np.zeros((1, 1, 1, 1), np.float32), scene, seed, 1, prompts
         )
         if start.image is not None:
             return state, np.repeat(start.image[None], self.card.frames_per_chunk, 0)
@@ -53,8 +58,7 @@ class FakeWorldModel:
         time.sleep(self.seconds)
         made = [self._render(state, rows) for state, rows in zip(states, actions, strict=True)]
         following = [
-            WorldState(np.full_like(s.history, heading), s.anchor, s.scene, s.seed, s.chunk + 1)
-            for s, (_, heading) in zip(states, made, strict=True)
+            step_on(s, np.full_like(s.history, heading), s.anchor) for s, (_, heading) in zip(states, made, strict=True)
         ]
         return following, np.stack([frames for frames, _ in made])
 
@@ -64,10 +68,10 @@ class FakeWorldModel:
     def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
         return {"history": state.history, "anchor": state.anchor}
 
-    def from_arrays(self, arrays: Mapping[str, np.ndarray], *, scene: str, seed: int, chunk: int) -> WorldState:
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], head: WorldState) -> WorldState:
         if set(arrays) != {"history", "anchor"} or arrays["history"].shape != (1, 1, 1, 1):
             raise UserError(f"snapshot holds {sorted(arrays)}: must hold history and anchor of shape (1, 1, 1, 1)")
-        return WorldState(arrays["history"], arrays["anchor"], scene, seed, chunk)
+        return replace(head, history=arrays["history"], anchor=arrays["anchor"])
 
     def _render(self, state: WorldState, rows: np.ndarray) -> tuple[Frames, float]:
         """Frames of the chunk and the heading after it, in pixels."""
@@ -117,7 +121,7 @@ def assert_world_model_contract(model: WorldModel, *, tolerance: float = 0.0) ->
         _, ahead = model.step([state], rows[i : i + 1], [model.prepare(state)])
         _assert_near(ahead[0], single[0], tolerance, "preparing must not change the result")
     arrays = model.to_arrays(a2)
-    restored = model.from_arrays(arrays, scene=a2.scene, seed=a2.seed, chunk=a2.chunk)
+    restored = model.from_arrays(arrays, replace(a2, history=None, anchor=None))
     _, on = model.step([a2], rows[:1])
     _, back = model.step([restored], rows[:1])
     assert np.array_equal(on, back), "a restored state must go on as the original does"

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from helios_world.card import WorldCard
 from helios_world.errors import UserError
+from helios_world.prompts import PromptTrack
 
 Frames = np.ndarray  # uint8 (..., frames, height, width, 3), RGB
 
@@ -24,6 +25,8 @@ class WorldState:
         scene: name of the scene.
         seed: of all noise in this world.
         chunk: index of the next chunk. Noise is a function of (seed, chunk, denoise step) alone.
+        prompts: what the world is told, now and later; None in a world that takes no prompt.
+        first: the next chunk is the first that this world makes, which some samplers take more steps for.
     """
 
     history: Any
@@ -31,24 +34,43 @@ class WorldState:
     scene: str
     seed: int
     chunk: int
+    prompts: PromptTrack | None = None
+    first: bool = False
+
+
+def step_on(state: WorldState, history: Any, anchor: Any) -> WorldState:
+    """The state after one more chunk, with these latents."""
+    prompts = state.prompts and state.prompts.at(state.chunk + 1)
+    return replace(state, history=history, anchor=anchor, chunk=state.chunk + 1, prompts=prompts, first=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Real material that a session starts from; nothing means a stored start of the scene, picked by the seed.
+    """What a session starts from. With no material: a stored start of the scene, picked by the seed, or its prompt.
 
     Attributes:
         image: (height, width, 3) uint8; the world starts as if it had stood still there.
         video: (frames, height, width, 3) uint8; the world goes on after its last frame.
         actions: (frames, buttons), the action of row t being the one that led to frame t. Needs `video`.
+        prompt: what is to be seen, instead of the scene's own words; only in a world that takes prompts.
     """
 
     image: np.ndarray | None = None
     video: np.ndarray | None = None
     actions: np.ndarray | None = None
+    prompt: str | None = None
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether neither material nor a prompt is given."""
+        return self.image is None and self.video is None and self.prompt is None
 
     def check(self, card: WorldCard) -> Start:
-        """Itself, or UserError naming the array that does not fit `card`."""
+        """Itself, or UserError naming what does not fit `card`."""
+        if self.prompt is not None:
+            card.check_prompts()
+            if not isinstance(self.prompt, str):
+                raise UserError(f"prompt is a {type(self.prompt).__name__}: must be text")
         if self.image is not None and self.video is not None:
             raise UserError("give an image or a video to start from, not both")
         if self.image is not None:
@@ -79,7 +101,10 @@ class WorldModel(Protocol):
     card: WorldCard
 
     def reset(self, scene: str, *, seed: int = 0, start: Start = Start()) -> tuple[WorldState, Frames]:
-        """A new world and the chunk that it starts from: frames (frames_per_chunk, height, width, 3)."""
+        """A new world and the chunk that it starts from: frames (frames_per_chunk, height, width, 3).
+
+        That chunk has index 0; it is made from a prompt alone where there is nothing else to start from.
+        """
 
     def step(
         self, states: Sequence[WorldState], actions: np.ndarray, contexts: Sequence[Any] | None = None
@@ -99,8 +124,8 @@ class WorldModel(Protocol):
     def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
         """`history` and `anchor` as numpy arrays, lossless."""
 
-    def from_arrays(self, arrays: Mapping[str, np.ndarray], *, scene: str, seed: int, chunk: int) -> WorldState:
-        """The inverse of `to_arrays`. UserError if the shapes are not this world's."""
+    def from_arrays(self, arrays: Mapping[str, np.ndarray], head: WorldState) -> WorldState:
+        """The inverse of `to_arrays`: `head` with its arrays. UserError if their shapes are not this world's."""
 
 
 def _check_frames(name: str, frames: np.ndarray, leading: tuple[str, ...], card: WorldCard) -> None:

@@ -61,7 +61,7 @@ def tiny_pack(tmp_path_factory):
     from helios_world.config import TINY, TINY_AUTOENCODER, SamplerConfig
     from helios_world.model.dit import VideoDiT, initialise
     from helios_world.model.vae import VideoVAE
-    from helios_world.pack import STARTS, TRANSFORMER, VAE, Pack
+    from helios_world.pack import STARTS, TRANSFORMER, VAE, Networks, Pack
     from helios_world.testing import FAKE_CARD
 
     folder = tmp_path_factory.mktemp("packs") / "tiny"
@@ -76,7 +76,7 @@ def tiny_pack(tmp_path_factory):
     save_weights(folder / VAE, vae.state_dict())
     save_weights(folder / STARTS, {"maze": torch.randn(3, 16, sum(TINY.history_sizes), 16, 20, generator=generator)})
     card = WorldCard.from_dict({**FAKE_CARD.to_dict(), "name": "tiny", "height": 128, "width": 160, "scenes": ["maze"]})
-    pack = Pack(folder, card, TINY, TINY_AUTOENCODER, SamplerConfig(), "CC0-1.0", {})
+    pack = Pack(folder, card, Networks(TINY, TINY_AUTOENCODER, SamplerConfig()), None, "CC0-1.0", {})
     (folder / "world.json").write_text(json.dumps(pack.to_dict()))
     return folder
 

@@ -13,10 +13,11 @@ from diffusers import (
     HeliosTransformer3DModel,
 )
 
+from helios_world.clip import chunk_frames
 from helios_world.config import HELIOS_BASE_SAMPLER, HELIOS_DISTILLED_SAMPLER, HELIOS_MID_SAMPLER, SamplerConfig
 from helios_world.model.memory import frame_indices, split_memory
 from helios_world.sampling.guidance import VelocityFn
-from helios_world.sampling.history import Past, chunk_frames
+from helios_world.sampling.history import Past
 from helios_world.sampling.pyramid import NoiseFn, block_noise
 
 PIPELINE_HABITS = {"integer_timesteps": True, "shift_before_upsampling": True}  # of the pyramid pipeline alone

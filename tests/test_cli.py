@@ -1,6 +1,7 @@
 """The command line: what it imports, what it says, and its exit codes."""
 
 import json
+import shlex
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -101,7 +102,7 @@ def test_every_command_explains_itself(name, capsys):
 @pytest.mark.parametrize("name", COMMANDS)
 def test_the_examples_in_the_help_are_valid(name):
     for example in COMMANDS[name].examples:
-        words = example.split()
+        words = shlex.split(example)
         if "--help" not in words:
             assert cli.make_parser(name).parse_args(words)._command == name
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from helios_world.bridge.client import RemoteSession
 from helios_world.bridge.server import WorldServer
 from helios_world.engine import WorldEngine
 from helios_world.errors import ConnectionLost, ServerError, UserError
-from helios_world.testing import FakeWorldModel
+from helios_world.testing import FAKE_CARD, FakeWorldModel
 from helios_world.world import Start
 
 
@@ -63,6 +64,50 @@ def test_remote_equals_local(remote, local):
         session.restore(snapshots[1])
     for action in ACTIONS:
         same(remote.step(action), local.step(action))
+
+
+TOLD = replace(FAKE_CARD, takes_prompt=True)
+
+
+def test_prompts_are_told_there_as_here(served):
+    local, _ = WorldEngine(FakeWorldModel(TOLD)).open("maze", seed=0, start=Start(prompt="a wood"))
+    with served(WorldServer(WorldEngine(FakeWorldModel(TOLD)))) as address:
+        remote = RemoteSession(address)
+        remote.reset("maze", seed=0, start=Start(prompt="a wood"))
+        for session in (remote, local):
+            session.change_prompt("a town", over=3)
+            session.queue_prompt("the sea", after=5)
+            session.step()
+        assert remote.snapshot() == local.snapshot()
+        assert local.state.prompts.blend(6) == (("the sea", 1.0),)
+        for session in (remote, local):
+            session.cancel_prompts()
+        assert remote.snapshot() == local.snapshot() and local.state.prompts.blend(9) == (("a town", 1.0),)
+        with pytest.raises(UserError, match="over is 0: must be a whole number from 1 on"):
+            remote.change_prompt("a town", over=0)
+        with pytest.raises(UserError, match="the prompt has 5000 characters: at most 4096"):
+            remote.change_prompt("x" * 5000)
+        remote.close()
+
+
+def test_a_world_that_takes_no_prompt_says_so(remote):
+    remote.reset()
+    with pytest.raises(UserError, match="world 'fake' takes no prompt"):
+        remote.change_prompt("a town")
+    with pytest.raises(UserError, match="world 'fake' takes no prompt"):
+        remote.reset(start=Start(prompt="a town"))
+
+
+def test_a_server_may_say_what_its_worlds_start_from(served):
+    server = WorldServer(WorldEngine(FakeWorldModel(TOLD)), start=Start(prompt="a wood"))
+    local, _ = WorldEngine(FakeWorldModel(TOLD)).open(start=Start(prompt="a wood"))
+    with served(server) as address:
+        remote = RemoteSession(address)
+        remote.reset()
+        assert remote.snapshot() == local.snapshot()
+        remote.reset(start=Start(prompt="a town"))
+        assert remote.snapshot() != local.snapshot()
+        remote.close()
 
 
 def test_a_snapshot_moves_between_here_and_there(remote, local):

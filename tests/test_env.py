@@ -124,7 +124,8 @@ def test_a_reset_starts_from_the_material_and_scene_in_options():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"prompt": "a maze"}, "unknown reset option prompt: choose from scene, image, video, actions"),
+        ({"music": "loud"}, "unknown reset option music: choose from scene, image, video, actions, prompt"),
+        ({"prompt": "a maze"}, "world 'fake' takes no prompt"),
         ({"scene": "moon"}, "unknown scene 'moon': choose from maze, hall"),
         ({"image": np.zeros((2, 2, 3), np.uint8)}, "image is uint8 of shape"),
         ({"video": np.zeros((4, 64, 80, 3))}, "video is float64"),

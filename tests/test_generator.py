@@ -24,7 +24,7 @@ def test_bfloat16_fulfils_the_contract(tiny_pack):
     assert_world_model_contract(load_generator(str(tiny_pack), dtype="bfloat16"), tolerance=1.0)
 
 
-@pytest.mark.parametrize("world", list_packs())
+@pytest.mark.parametrize("world", [name for name in list_packs() if read_pack(name).networks])
 def test_shipped_worlds_fulfil_the_contract(world):
     """Batch and single steps differ by rounding only: at most half a grey level in the mean."""
     assert_world_model_contract(load_generator(world, dtype="bfloat16"), tolerance=0.5)
@@ -71,7 +71,7 @@ def test_snapshots_of_another_shape_are_refused(generator):
     arrays = dict(generator.to_arrays(state))
     arrays["history"] = arrays["history"][:, 1:]
     with pytest.raises(UserError, match="snapshot does not hold history as float32"):
-        generator.from_arrays(arrays, scene="maze", seed=0, chunk=1)
+        generator.from_arrays(arrays, state)
 
 
 def test_auto_picks_a_format_and_leaves_the_weights_exact(tiny_pack, generator):
@@ -90,7 +90,7 @@ def test_bad_requests_are_one_line(tiny_pack):
     with pytest.raises(UserError, match="unknown world 'atlantis'"):
         load_generator("atlantis")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="sees no GPU"):
+        with pytest.raises(UserError, match="device 'cuda' is not there: this torch sees 0 GPUs"):
             load_generator(str(tiny_pack), device="cuda")
 
 

@@ -9,12 +9,10 @@ from helios_world.errors import UserError
 from helios_world.sampling.history import (
     LEAST_NOISE,
     MOST_NOISE,
-    chunk_frames,
     extend_past,
     past_of_image,
     past_of_nothing,
     past_of_video,
-    video_chunks,
 )
 
 LENGTH = 19
@@ -97,30 +95,6 @@ def test_the_history_is_the_newest_frames_of_all_there_was(lengths):
         chunk = latents(length, index)
         past, made = extend_past(past, chunk), torch.cat([made, chunk], dim=2)
     assert torch.equal(past.history_BCTHW, made[:, :, -LENGTH:])
-
-
-def test_rgb_frames_of_a_chunk():
-    assert [chunk_frames(n) for n in range(1, 10)] == [1, 5, 9, 13, 17, 21, 25, 29, 33]
-
-
-@pytest.mark.parametrize("length", [0, 10, -1])
-def test_chunks_of_other_lengths_are_refused(length):
-    with pytest.raises(UserError, match=f"^a chunk of {length} latent frames: must be 1 to 9$"):
-        chunk_frames(length)
-
-
-@given(frames=st.integers(1, 200), latent_frames=st.integers(1, 9))
-def test_a_video_is_cut_into_chunks_that_end_with_it(frames, latent_frames):
-    length = chunk_frames(latent_frames)
-    if frames < length:
-        with pytest.raises(
-            UserError, match=rf"^video has {frames} frames: at least {length} \(one chunk\) are needed$"
-        ):
-            video_chunks(frames, latent_frames)
-        return
-    chunks = video_chunks(frames, latent_frames)
-    assert [n for chunk in chunks for n in chunk] == list(range(frames - len(chunks) * length, frames))
-    assert all(len(chunk) == length for chunk in chunks) and chunks[0].start < length
 
 
 def test_latents_that_are_no_whole_chunks_are_refused():

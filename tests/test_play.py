@@ -33,12 +33,12 @@ class Model(FakeWorldModel):
 def world(monkeypatch, tmp_path):
     """A pack named `fake` that needs no weights, an empty current folder and no display."""
 
-    def read_card(name):
+    def read_card(name, options=None):
         check_name("world", name, ["fake"])
         return FAKE_CARD
 
     monkeypatch.setattr(helios_world.pack, "read_card", read_card)
-    monkeypatch.setattr(helios_world.open, "load_engine", lambda world, dtype="auto": WorldEngine(Model()))
+    monkeypatch.setattr(helios_world.open, "load_engine", lambda world, options=None: WorldEngine(Model()))
     monkeypatch.chdir(tmp_path)
     # A checkout that is not installed is found from its own folder alone, which is no longer the current one.
     monkeypatch.setenv("PYTHONPATH", str(Path(helios_world.__file__).resolve().parents[1]))

@@ -49,7 +49,7 @@ def reset_messages(draw):
     height, width, frames, held = (draw(sizes) for _ in range(4))
     material = draw(st.sampled_from(["nothing", "image", "video", "video and actions"]))
     start = {
-        "nothing": Start(),
+        "nothing": Start(prompt=draw(st.none() | short)),
         "image": Start(image=np.full((height, width, 3), 7, np.uint8)),
         "video": Start(video=np.full((frames, height, width, 3), 8, np.uint8)),
         "video and actions": Start(
@@ -64,6 +64,9 @@ by_type = {
     protocol.Reset: reset_messages(),
     protocol.Step: st.builds(protocol.Step, counts, buttons),
     protocol.Act: st.builds(protocol.Act, counts, numbers, buttons, counts),
+    protocol.Prompt: st.builds(
+        protocol.Prompt, counts, st.sampled_from(protocol.PROMPT_VERBS), short, counts, st.none() | counts
+    ),
     protocol.Snapshot: st.builds(protocol.Snapshot, counts),
     protocol.Restore: st.builds(protocol.Restore, counts, blobs),
     protocol.Fork: st.builds(protocol.Fork, counts),

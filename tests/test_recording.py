@@ -38,13 +38,13 @@ def test_a_headless_game_leaves_video_sheet_and_replay(tmp_path):
     outcome = play_headless(session, Watch(FAKE_CARD.buttons, 0), head, chunks=11, video=tmp_path / "walk.mp4")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["walk.json", "walk.mp4", "walk.png"]
     frames, rate, pixel_format = decode(outcome.video)
-    assert frames.shape == (44, HEIGHT * 4, WIDTH * 4, 3) and outcome.frames == 44
+    assert frames.shape == (44, HEIGHT * 8, WIDTH * 8, 3) and outcome.frames == 44
     assert (rate, pixel_format) == (Fraction(35, 2), "yuv420p")
     first = np.concatenate(seen)
-    assert np.abs(frames[: len(first), 2::4, 2::4].astype(int) - first).mean() < 6
+    assert np.abs(frames[: len(first), 4::8, 4::8].astype(int) - first).mean() < 6
     assert len(Recording.read(outcome.replay).actions) == 11
     with Image.open(outcome.sheet) as sheet:
-        assert sheet.size[0] == 10 + 4 * (WIDTH * 2 + 10)
+        assert sheet.size[0] == 10 + 4 * (WIDTH * 4 + 10)
         assert len(np.unique(np.asarray(sheet))) > 20
 
 
@@ -75,7 +75,7 @@ def test_a_sheet_spreads_its_cells_over_everything_seen(tmp_path):
     sheet.write(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as image:
         pixels = np.asarray(image)
-    cell_width, cell_height = WIDTH * 2 + 10, HEIGHT * 2 + 56
+    cell_width, cell_height = WIDTH * 4 + 10, HEIGHT * 4 + 56
     shades = [int(pixels[60 + cell_height * row, 60 + cell_width * column, 0]) for row in (0, 1) for column in (0, 1)]
     assert shades[0] == 0 and shades[-1] > 240
     assert shades[1] == pytest.approx(83, abs=6) and shades[2] == pytest.approx(166, abs=6)

@@ -11,7 +11,16 @@ from helios_world.prompts import PromptTrack
 from helios_world.steering import Phrase, PromptSteering
 
 BUTTONS = ("forward", "back", "turn_left", "turn_right", "attack")
-STEERING = PromptSteering.usual(BUTTONS)
+STEERING = PromptSteering(
+    BUTTONS,
+    {
+        "forward": Phrase("The camera moves forward"),
+        "back": Phrase("The camera moves backward"),
+        "turn_left": Phrase("The camera pans to the left"),
+        "turn_right": Phrase("The camera pans to the right"),
+    },
+    (("forward", "back"), ("turn_left", "turn_right")),
+)
 FOREST = (("A forest", 1.0),)
 
 

@@ -41,8 +41,8 @@ class IgnoresTheSeed(FakeWorldModel):
 
 
 class ForgetsOnRestore(FakeWorldModel):
-    def from_arrays(self, arrays, **options):
-        return super().from_arrays({**arrays, "history": arrays["history"] * 0}, **options)
+    def from_arrays(self, arrays, head):
+        return super().from_arrays({**arrays, "history": arrays["history"] * 0}, head)
 
 
 def test_the_fake_world_fulfils_the_contract():

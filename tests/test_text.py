@@ -8,14 +8,14 @@ import warnings
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoTokenizer, T5Tokenizer, UMT5Config, UMT5EncoderModel
+from transformers import AutoTokenizer, UMT5EncoderModel
 
 from helios_world.embeddings import PromptEmbeddings, cache_folder
 from helios_world.errors import MissingExtra, PackError, UserError
 from helios_world.model.text import TextEncoder, clean_prompt, fill_up, tie_embedding
 from helios_world.prompts import PromptTrack
+from tests.checkpoints import tiny_text_encoder, tiny_tokenizer
 
-WORDS = ["a", "red", "car", "drives", "through", "the", "city", "at", "night", "camera", "moves", "forward"]
 LONG = " ".join(["city"] * 510 + ["red", "car"])  # 513 tokens with the end mark
 
 
@@ -23,14 +23,9 @@ LONG = " ".join(["city"] * 510 + ["red", "car"])  # 513 tokens with the end mark
 def checkpoint(tmp_path_factory):
     """A checkpoint whose text encoder holds its embedding once, as `shared.weight`."""
     folder = tmp_path_factory.mktemp("checkpoint")
-    vocabulary = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
-    vocabulary += [(f"▁{word}", -2.0 - 0.01 * i) for i, word in enumerate(WORDS)]
-    vocabulary += [(letter, -6.0) for letter in "▁abcdefghijklmnopqrstuvwxyz.,<>&"]
-    tokenizer = T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
+    tokenizer = tiny_tokenizer()
     tokenizer.save_pretrained(folder / "tokenizer")
-    config = UMT5Config(vocab_size=len(tokenizer), d_model=32, d_kv=8, d_ff=48, num_layers=2, num_heads=4)
-    torch.manual_seed(0)
-    UMT5EncoderModel(config).save_pretrained(folder / "text_encoder")
+    tiny_text_encoder(len(tokenizer)).save_pretrained(folder / "text_encoder")
     weights = load_file(folder / "text_encoder" / "model.safetensors")
     assert "shared.weight" in weights and "encoder.embed_tokens.weight" not in weights
     return folder

@@ -49,11 +49,11 @@ class StandIn:
         self._latch = ActionLatch()
         self._engine = WorldEngine(FakeWorldModel())
 
-    def start(self, scene, seed):
+    def start(self, scene, seed, start):
         self.card, self.status = FAKE_CARD, "playing"
-        self.reset(scene, seed)
+        self.reset(scene, seed, start)
 
-    def reset(self, scene, seed):
+    def reset(self, scene, seed, start):
         self.starts.append((scene, seed))
         self._session, self._chunk = self._engine.open(scene, seed=seed)
         self._began, self._last, self._chunk_seq = self.clock(), None, 0

@@ -55,12 +55,27 @@ class RemoteSession:
         if not 0 <= seed < 1 << 63:
             raise UserError(f"seed is {seed}: must be from 0 to 2^63-1")
         scene = self.card.check_scene(scene)
-        arrays, payload = protocol.pack_start(start.check(self.card))
-        return self._chunk(protocol.Reset(self._number(), scene, seed, arrays, payload))
+        packed = protocol.pack_start(start.check(self.card))
+        return self._chunk(protocol.Reset(self._number(), scene, seed, *packed))
 
     def step(self, action: Action = NOOP) -> Chunk:
         """One chunk under `action`, held for all its frames."""
         return self._chunk(protocol.Step(self._number(), action.buttons))
+
+    def change_prompt(self, prompt: str, *, over: int = 1) -> None:
+        """Towards `prompt` from the next chunk on, over `over` chunks; 1 is a cut. What is queued stays."""
+        self._tell("change", prompt, over)
+
+    def queue_prompt(self, prompt: str, *, after: int | None = None, over: int = 1) -> None:
+        """Towards `prompt` later: `after` chunks after the last change begins, or when that is done."""
+        self._tell("queue", prompt, over, after)
+
+    def cancel_prompts(self) -> None:
+        """Drops what is queued; a change that runs goes on."""
+        self._tell("cancel")
+
+    def _tell(self, verb: str, text: str = "", over: int = 1, after: int | None = None) -> None:
+        self._ask(protocol.Prompt(self._number(), verb, protocol.check_prompt(text), over, after))
 
     def snapshot(self) -> bytes:
         """This world as bytes, which a session of the same world restores, here or elsewhere."""

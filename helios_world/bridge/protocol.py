@@ -7,13 +7,14 @@ Keys that this version does not know are ignored, so that a later one may add so
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
 import msgpack
 import numpy as np
 
+from helios_world.bridge import fields as check
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, UserError
 from helios_world.world import Frames as FrameArray
@@ -21,12 +22,13 @@ from helios_world.world import Start
 
 VERSION = 1
 CODECS = ("raw", "jpeg")
+PROMPT_VERBS = ("change", "queue", "cancel")
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
 MAX_MESSAGE = MAX_PAYLOAD  # what sockets accept in one part
+MAX_PROMPT = 4096  # characters, several times what a text encoder reads
 SOCKET_BUFFER = 1 << 20  # bytes in the kernel: with its own choice a chunk sometimes waits 8 or 24 ms on loopback
 JPEG_QUALITY = 90
-_MAX_COUNT = (1 << 63) - 1
 _START_DTYPES = {"image": "uint8", "video": "uint8", "actions": "float32"}
 _START_RANKS = {"image": 3, "video": 4, "actions": 2}
 
@@ -45,11 +47,12 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Reset:
-    """Start a new world; answered by Frames with index 0. `arrays` and `payload` come from `pack_start`."""
+    """Start a new world; answered by Frames with index 0. `prompt`, `arrays` and `payload` come from `pack_start`."""
 
     request: int
     scene: str | None
     seed: int
+    prompt: str | None = None
     arrays: tuple[tuple[str, tuple[int, ...]], ...] = ()
     payload: bytes = b""
 
@@ -73,6 +76,20 @@ class Act:
     sent_at: float
     buttons: frozenset[str]
     wanted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """What the world is to be told; answered by Done. `verb` is one of PROMPT_VERBS, those of `prompts.PromptTrack`.
+
+    `over`: chunks that the change takes. `after`: "queue" alone, see there.
+    """
+
+    request: int
+    verb: str
+    text: str = ""
+    over: int = 1
+    after: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +164,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers Snapshot (payload), Restore and Fork (session). `chunk`: index of the next chunk."""
+    """Answers Snapshot (payload), Restore, Prompt and Fork (session). `chunk`: index of the next chunk."""
 
     request: int
     chunk: int
@@ -171,7 +188,8 @@ class Pong:
     sent_at: float
 
 
-Message = Hello | Reset | Step | Act | Snapshot | Restore | Fork | Ping | Close | Welcome | Frames | Done | Error | Pong
+Request = Reset | Step | Prompt | Snapshot | Restore | Fork
+Message = Hello | Request | Act | Ping | Close | Welcome | Frames | Done | Error | Pong
 
 
 def encode(message: Message) -> list[bytes]:
@@ -201,10 +219,10 @@ def decode(parts: Sequence[bytes]) -> Message:
         raise ProtocolError("unknown message type")
     cls, checks = _KINDS[kind]
     values: dict[str, Any] = {}
-    for name, check in checks.items():
+    for name, fits in checks.items():
         if name not in header:
             raise ProtocolError(f"{kind} lacks {name}")
-        values[name] = check(f"{kind}.{name}", header[name])
+        values[name] = fits(f"{kind}.{name}", header[name])
     if "payload" in cls.__dataclass_fields__:
         values["payload"] = bytes(parts[1])
     elif len(parts[1]):
@@ -217,12 +235,14 @@ def decode(parts: Sequence[bytes]) -> Message:
     return message
 
 
-def pack_start(start: Start) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], bytes]:
-    """`Reset.arrays` and `Reset.payload` for the material in `start`, already checked against the card.
+def pack_start(start: Start) -> tuple[str | None, tuple[tuple[str, tuple[int, ...]], ...], bytes]:
+    """`Reset.prompt`, `.arrays` and `.payload` for what is in `start`, already checked against the card.
 
     Raises:
-        UserError: more material than one message may hold.
+        UserError: more material, or a longer prompt, than one message may hold.
     """
+    if start.prompt is not None:
+        check_prompt(start.prompt)
     arrays, blobs = [], []
     for name, dtype in _START_DTYPES.items():
         value = getattr(start, name)
@@ -233,18 +253,25 @@ def pack_start(start: Start) -> tuple[tuple[tuple[str, tuple[int, ...]], ...], b
     payload = b"".join(blobs)
     if len(payload) > MAX_PAYLOAD:
         raise UserError(f"the material to start from has {len(payload)} bytes: at most {MAX_PAYLOAD}")
-    return tuple(arrays), payload
+    return start.prompt, tuple(arrays), payload
 
 
 def unpack_start(message: Reset) -> Start:
-    """The material of a decoded `message`."""
-    found, offset = {}, 0
+    """What a decoded `message` starts from."""
+    found, offset = {"prompt": message.prompt}, 0
     for name, shape in message.arrays:
         dtype = np.dtype(_START_DTYPES[name])
         array = np.frombuffer(message.payload, dtype, math.prod(shape), offset).reshape(shape)
         offset += array.nbytes
         found[name] = array
     return Start(**found)
+
+
+def check_prompt(text: str) -> str:
+    """`text`, or UserError if it is longer than one message may hold."""
+    if len(text) > MAX_PROMPT:
+        raise UserError(f"the prompt has {len(text)} characters: at most {MAX_PROMPT}")
+    return text
 
 
 def pack_frames(frames: FrameArray, codec: str) -> tuple[tuple[int, ...], bytes]:
@@ -278,7 +305,13 @@ def unpack_frames(message: Frames) -> FrameArray:
 
 
 def _unpack(data: bytes) -> Any:
-    limits = {"max_str_len": 4096, "max_bin_len": 0, "max_array_len": 1024, "max_map_len": 256, "max_ext_len": 0}
+    limits = {
+        "max_str_len": 4 * MAX_PROMPT,
+        "max_bin_len": 0,
+        "max_array_len": 1024,
+        "max_map_len": 256,
+        "max_ext_len": 0,
+    }
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=True, use_list=True, ext_hook=_refuse_ext, **limits)
     except (ValueError, msgpack.exceptions.UnpackException, RecursionError) as error:
@@ -296,81 +329,27 @@ def _plain(value: Any) -> Any:
     return value.to_dict() if isinstance(value, WorldCard) else value
 
 
-Check = Callable[[str, Any], Any]
-
-
-def _count(name: str, value: Any) -> int:
-    if type(value) is not int or not 0 <= value <= _MAX_COUNT:
-        raise ProtocolError(f"{name} must be an integer from 0 to 2^63-1")
-    return value
-
-
-def _number(name: str, value: Any) -> float:
-    if type(value) not in (int, float) or not math.isfinite(value) or abs(value) > 1e15:
-        raise ProtocolError(f"{name} must be a finite number")
-    return float(value)
-
-
-def _seconds(name: str, value: Any) -> float:
-    if _number(name, value) < 0:
-        raise ProtocolError(f"{name} must not be negative")
-    return float(value)
-
-
-def _text(longest: int) -> Check:
-    def check(name: str, value: Any) -> str:
-        if type(value) is not str or len(value) > longest:
-            raise ProtocolError(f"{name} must be text of at most {longest} characters")
-        return value
-
-    return check
-
-
-def _scene(name: str, value: Any) -> str | None:
-    return None if value is None else _text(256)(name, value)
-
-
-def _codec(name: str, value: Any) -> str:
-    if value not in CODECS:
-        raise ProtocolError(f"{name} must be one of {', '.join(CODECS)}")
-    return value
-
-
-def _list(name: str, value: Any, longest: int, check: Check) -> tuple[Any, ...]:
-    if type(value) is not list or len(value) > longest:
-        raise ProtocolError(f"{name} must be a list of at most {longest}")
-    return tuple(check(name, item) for item in value)
-
-
-def _buttons(name: str, value: Any) -> frozenset[str]:
-    return frozenset(_list(name, value, 64, _text(64)))
-
-
-def _sizes(name: str, value: Any) -> tuple[int, ...]:
-    return _list(name, value, 1024, _count)
-
-
 def _arrays(name: str, value: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
     def array(name: str, item: Any) -> tuple[str, tuple[int, ...]]:
         if type(item) is not list or len(item) != 2 or item[0] not in tuple(_START_DTYPES):
             raise ProtocolError(f"{name} must hold pairs of {', '.join(_START_DTYPES)} and a shape")
-        return item[0], _sizes(name, item[1])
+        return item[0], check.sizes(name, item[1])
 
-    return _list(name, value, len(_START_DTYPES), array)
+    return check.list_of(array, len(_START_DTYPES))(name, value)
 
 
 def _card(name: str, value: Any) -> WorldCard:
     if type(value) is not dict:
         raise ProtocolError(f"{name} must be a map")
-    text, found = _text(256), {}
-    for key, check in _CARD.items():
+    found = {}
+    for key, fits in _CARD.items():
         if key not in value:
             raise ProtocolError(f"{name} lacks {key}")
-        found[key] = check(f"{name}.{key}", value[key])
+        found[key] = fits(f"{name}.{key}", value[key])
     bindings = value.get("bindings")
     if type(bindings) is not dict:
         raise ProtocolError(f"{name}.bindings must be a map")
-    pairs = {text(name, key): text(name, button) for key, button in bindings.items()}
+    pairs = {_NAME(name, key): _NAME(name, button) for key, button in bindings.items()}
     if not found["scenes"] or min(found["height"], found["width"], found["fps"], found["frames_per_chunk"]) <= 0:
         raise ProtocolError(f"{name} must have a scene and sizes above 0")
     return WorldCard(**found, bindings=pairs)
@@ -401,46 +380,73 @@ def _check_start(message: Reset) -> None:
         raise ProtocolError(f"start arrays take {size} bytes, payload has {len(message.payload)}")
 
 
-_CARD: dict[str, Check] = {
-    "name": _text(256),
-    "height": _count,
-    "width": _count,
-    "fps": _number,
-    "frames_per_chunk": _count,
-    "buttons": lambda name, value: _list(name, value, 64, _text(64)),
-    "scenes": lambda name, value: _list(name, value, 256, _text(256)),
+_NAME = check.text(256)
+_CARD: dict[str, check.Check] = {
+    "name": _NAME,
+    "height": check.count,
+    "width": check.count,
+    "fps": check.number,
+    "frames_per_chunk": check.count,
+    "buttons": check.list_of(check.text(64), 64),
+    "scenes": check.list_of(_NAME, 256),
+    "takes_prompt": check.flag,
 }
-_REQUEST: dict[str, Check] = {"request": _count}
-_KINDS: dict[str, tuple[type, dict[str, Check]]] = {
-    "hello": (Hello, {"version": _count, "client": _text(256), "session": _text(64)}),
-    "reset": (Reset, {**_REQUEST, "scene": _scene, "seed": _count, "arrays": _arrays}),
-    "step": (Step, {**_REQUEST, "buttons": _buttons}),
-    "act": (Act, {"seq": _count, "sent_at": _number, "buttons": _buttons, "wanted": _count}),
+_REQUEST: dict[str, check.Check] = {"request": check.count}
+_KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
+    "hello": (Hello, {"version": check.count, "client": _NAME, "session": check.text(64)}),
+    "reset": (
+        Reset,
+        {
+            **_REQUEST,
+            "scene": check.or_none(_NAME),
+            "seed": check.count,
+            "prompt": check.or_none(check.text(MAX_PROMPT)),
+            "arrays": _arrays,
+        },
+    ),
+    "step": (Step, {**_REQUEST, "buttons": check.buttons}),
+    "act": (Act, {"seq": check.count, "sent_at": check.number, "buttons": check.buttons, "wanted": check.count}),
+    "prompt": (
+        Prompt,
+        {
+            **_REQUEST,
+            "verb": check.one_of(PROMPT_VERBS),
+            "text": check.text(MAX_PROMPT),
+            "over": check.count,
+            "after": check.or_none(check.count),
+        },
+    ),
     "snapshot": (Snapshot, _REQUEST),
     "restore": (Restore, _REQUEST),
     "fork": (Fork, _REQUEST),
-    "ping": (Ping, {"sent_at": _number}),
+    "ping": (Ping, {"sent_at": check.number}),
     "close": (Close, {}),
     "welcome": (
         Welcome,
-        {"version": _count, "card": _card, "session": _text(64), "codec": _codec, "chunk": _count},
+        {
+            "version": check.count,
+            "card": _card,
+            "session": check.text(64),
+            "codec": check.one_of(CODECS),
+            "chunk": check.count,
+        },
     ),
     "frames": (
         Frames,
         {
             **_REQUEST,
-            "index": _count,
-            "seq": _count,
-            "sent_at": _number,
-            "shape": _sizes,
-            "codec": _codec,
-            "lengths": _sizes,
-            "seconds": _seconds,
-            "made_at": _number,
+            "index": check.count,
+            "seq": check.count,
+            "sent_at": check.number,
+            "shape": check.sizes,
+            "codec": check.one_of(CODECS),
+            "lengths": check.sizes,
+            "seconds": check.seconds,
+            "made_at": check.number,
         },
     ),
-    "done": (Done, {**_REQUEST, "chunk": _count, "session": _text(64)}),
-    "error": (Error, {**_REQUEST, "code": _text(64), "message": _text(2048)}),
-    "pong": (Pong, {"sent_at": _number}),
+    "done": (Done, {**_REQUEST, "chunk": check.count, "session": check.text(64)}),
+    "error": (Error, {**_REQUEST, "code": check.text(64), "message": check.text(2048)}),
+    "pong": (Pong, {"sent_at": check.number}),
 }
 _NAMES = {cls: name for name, (cls, _) in _KINDS.items()}

@@ -21,6 +21,7 @@ from helios_world.bridge import protocol
 from helios_world.engine import Chunk, Session, WorldEngine
 from helios_world.errors import ProtocolError, UserError, check_name
 from helios_world.snapshot import load_snapshot
+from helios_world.world import Start
 
 _log = logging.getLogger(__name__)
 
@@ -68,6 +69,7 @@ class WorldServer:
     Args:
         address: "tcp://127.0.0.1:PORT" (port 0 or * picks a free one) or "ipc://PATH". Only loopback.
         codec: "raw" or "jpeg" (quality 90, 4:4:4).
+        start: what a session starts from whose client gives neither material nor a prompt.
         max_sessions: clients beyond it are told `busy`, unless a session without a client can make room.
         clock: monotonic, in seconds.
     Raises:
@@ -80,6 +82,7 @@ class WorldServer:
         address: str = "tcp://127.0.0.1:0",
         *,
         codec: str = "raw",
+        start: Start = Start(),
         max_sessions: int = 8,
         clock: Callable[[], float] = time.monotonic,
     ):
@@ -87,6 +90,7 @@ class WorldServer:
             raise UserError(f"max_sessions is {max_sessions}: must be at least 1")
         self._codec = check_name("codec", codec, protocol.CODECS)
         self._engine, self._max_sessions, self._clock = engine, max_sessions, clock
+        self._start = start.check(engine.card)
         self._seats: dict[str, _Seat] = {}
         self._by_peer: dict[bytes, _Seat] = {}
         self._backlog: dict[bytes, deque[list[bytes]]] = {}
@@ -155,10 +159,8 @@ class WorldServer:
                 self._send(peer, protocol.Pong(message.sent_at), drop=True)
             case protocol.Close():
                 self._end(seat)
-            case (
-                protocol.Reset() | protocol.Step() | protocol.Snapshot() | protocol.Restore() | protocol.Fork()
-            ) as request:
-                self._request(seat, request)
+            case _ if isinstance(message, protocol.Request):
+                self._request(seat, message)
             case _:
                 self._send(peer, protocol.Error(0, "bad_message", "only a server sends this message"))
 
@@ -234,6 +236,8 @@ class WorldServer:
         """The reply to a request other than Step."""
         if isinstance(message, protocol.Reset):
             start = protocol.unpack_start(message)
+            if start.is_empty:
+                start = self._start
             if seat.session is None:
                 seat.session, chunk = self._engine.open(message.scene, seed=message.seed, start=start)
             else:
@@ -247,12 +251,24 @@ class WorldServer:
                 seat.session.restore(message.payload)
             self._new_world(seat)
             return protocol.Done(message.request, seat.next_chunk)
+        if isinstance(message, protocol.Prompt):
+            self._tell(seat.session, message)
+            self._plan_ahead(seat)
+            return protocol.Done(message.request, seat.next_chunk)
         if isinstance(message, protocol.Snapshot):
             return protocol.Done(message.request, seat.next_chunk, payload=seat.session.snapshot())
         if not self._has_room():
             return protocol.Error(message.request, "busy", self._busy)
         twin = self._new_seat(seat.session.fork())
         return protocol.Done(message.request, seat.next_chunk, session=twin.ticket)
+
+    def _tell(self, session: Session, message: protocol.Prompt) -> None:
+        if message.verb == "change":
+            session.change_prompt(message.text, over=message.over)
+        elif message.verb == "queue":
+            session.queue_prompt(message.text, after=message.after, over=message.over)
+        else:
+            session.cancel_prompts()
 
     def _new_world(self, seat: _Seat) -> None:
         seat.wanted, seat.newest = 0, []

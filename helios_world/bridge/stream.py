@@ -25,6 +25,7 @@ from helios_world.errors import ProtocolError, UserError
 from helios_world.world import Start
 
 SILENCE = 1.5  # seconds without a word after which the server counts as lost; slow worlds get three chunks more
+BEGINNING = 300.0  # seconds that the first chunks may take, while nothing tells how slow the world is
 _PING = 1.0  # seconds between pings
 _RESEND = 0.1  # seconds after which held buttons are said again
 _STALL = 0.5  # seconds between two ticks beyond which the front end, not the server, was away
@@ -129,9 +130,20 @@ class WorldStream:
         if self._welcomed:
             self._begin(self._wish)
 
-    def reset(self, scene: str | None = None, seed: int = 0) -> None:
+    def reset(self, scene: str | None = None, seed: int = 0, start: Start = Start()) -> None:
         """Begins a new world; the old one shows until it comes."""
-        self.start(scene, seed)
+        self.start(scene, seed, start)
+
+    def change_prompt(self, prompt: str, *, over: int = 1) -> None:
+        """Towards `prompt` from the next chunk on, over `over` chunks; `message` says why if it is refused.
+
+        Raises:
+            UserError: a world that takes no prompt, or a prompt that is too long; nothing happens without a world.
+        """
+        if self._live:
+            self.card.check_prompts()
+            self._request += 1
+            self._send(protocol.Prompt(self._request, "change", protocol.check_prompt(prompt), over))
 
     def load(self, snapshot: bytes) -> None:
         """Goes over to the world in `snapshot`. If the server refuses it the world goes on, and `message` says why."""
@@ -253,11 +265,17 @@ class WorldStream:
         if self._monitor.poll(0):
             recv_monitor_message(self._monitor)
             self._lose(now, f"lost the server at {self._address}: waiting for it")
-        elif now - self._heard_at > SILENCE + 3 * max(list(self._seconds)[-4:], default=0.0):
+        elif now - self._heard_at > self._silence:
             self._lose(now, f"no answer from {self._address}: waiting for it")
         elif self._welcomed and now - self._pinged_at >= _PING:
             self._pinged_at = now
             self._send(protocol.Ping(now))
+
+    @property
+    def _silence(self) -> float:
+        if self._begun or (self._live and not self._seconds):
+            return BEGINNING
+        return SILENCE + 3 * max(list(self._seconds)[-4:], default=0.0)
 
     def _send(self, message: protocol.Message) -> bool:
         """False if the connection takes nothing more; the silence that follows ends it."""
@@ -323,8 +341,8 @@ class WorldStream:
         if isinstance(what, bytes):
             self._send(protocol.Restore(self._request, what))
             return
-        arrays, payload = protocol.pack_start(what.start.check(self.card))
-        self._send(protocol.Reset(self._request, self.card.check_scene(what.scene), what.seed, arrays, payload))
+        packed = protocol.pack_start(what.start.check(self.card))
+        self._send(protocol.Reset(self._request, self.card.check_scene(what.scene), what.seed, *packed))
 
     def _confirm(self) -> None:
         """The world that was asked for is there."""

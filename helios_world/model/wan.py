@@ -13,23 +13,10 @@ from typing import Any, Self
 import torch
 from torch import Tensor
 
+from helios_world.clip import latents_of
 from helios_world.errors import PackError, UserError
 from helios_world.model.pretrained import load_pretrained, optional_import
 from helios_world.model.vae import from_bytes, to_bytes
-
-FRAMES_PER_LATENT = 4
-
-
-def frames_of(latents: int) -> int:
-    """RGB frames that a chunk of `latents` latent frames decodes to."""
-    return 1 + FRAMES_PER_LATENT * (latents - 1)
-
-
-def latents_of(frames: int) -> int:
-    """The inverse of `frames_of`. UserError if no number of latents gives `frames`."""
-    if frames < 1 or (frames - 1) % FRAMES_PER_LATENT:
-        raise UserError(f"a chunk of {frames} frames: must be 1, 5, 9, 13, ... (1 + 4 k)")
-    return 1 + (frames - 1) // FRAMES_PER_LATENT
 
 
 class WanVAE:

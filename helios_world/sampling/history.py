@@ -13,8 +13,6 @@ from torch import Tensor
 
 from helios_world.errors import UserError
 
-LONGEST_CHUNK = 9  # latent frames, the length that the release was trained on
-FRAMES_PER_LATENT = 4  # RGB frames of every latent frame of a clip but the first, which holds one
 LEAST_NOISE, MOST_NOISE = 0.111, 0.135  # share of noise in an image or video to start from
 
 
@@ -54,7 +52,7 @@ def past_of_video(
 
     Args:
         first_BC1HW: latent of the first RGB frame of the whole video, encoded by itself.
-        video_BCTHW: latents of its chunks, each encoded as a clip of its own (`video_chunks`).
+        video_BCTHW: latents of its chunks, each encoded as a clip of its own (`clip.video_chunks`).
         generator: of the noise, on the CPU whatever device the latents are on; None adds none.
         chunk: latent frames per chunk. The noise is drawn chunk by chunk, as the public pipelines do.
     """
@@ -71,21 +69,6 @@ def extend_past(past: Past, chunk_BCTHW: Tensor) -> Past:
     missing = ~past.anchor_BC1HW.flatten(1).any(dim=1)
     anchor = torch.where(missing.view(-1, 1, 1, 1, 1), chunk_BCTHW[:, :, :1], past.anchor_BC1HW)
     return Past(torch.cat([past.history_BCTHW, chunk_BCTHW], dim=2)[:, :, -length:], anchor)
-
-
-def chunk_frames(latent_frames: int) -> int:
-    """RGB frames of a chunk: each chunk is a clip of its own, whose first latent frame holds a single RGB frame."""
-    if not 1 <= latent_frames <= LONGEST_CHUNK:
-        raise UserError(f"a chunk of {latent_frames} latent frames: must be 1 to {LONGEST_CHUNK}")
-    return 1 + FRAMES_PER_LATENT * (latent_frames - 1)
-
-
-def video_chunks(frames: int, latent_frames: int) -> list[range]:
-    """Which RGB frames of a video make up its chunks, oldest first; the oldest frames that fill none are left out."""
-    length = chunk_frames(latent_frames)
-    if frames < length:
-        raise UserError(f"video has {frames} frames: at least {length} (one chunk) are needed")
-    return [range(start, start + length) for start in range(frames % length, frames, length)]
 
 
 def _noised(x_BCTHW: Tensor, shares: int, generator: torch.Generator | None) -> Tensor:

@@ -58,7 +58,7 @@ def export(args: argparse.Namespace) -> None:
     from helios_world.checkpoint import load_into, load_weights, save_weights
     from helios_world.config import AutoencoderConfig, SamplerConfig, TransformerConfig
     from helios_world.model.vae import VideoVAE
-    from helios_world.pack import Pack
+    from helios_world.pack import Networks, Pack
     from helios_world.training.data import load_recording
     from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, WIDTH
 
@@ -73,9 +73,8 @@ def export(args: argparse.Namespace) -> None:
     card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, (scene,), BINDINGS)
     note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
     provenance = {"data": recording.facts, "training": config["arguments"], **note}
-    pack = Pack(
-        args.out, card, transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]), args.licence, provenance
-    )
+    networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]))
+    pack = Pack(args.out, card, networks, None, args.licence, provenance)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=args.out.parent))
     save_weights(scratch / TRANSFORMER, load_weights(args.run / TRANSFORMER), int8=True)

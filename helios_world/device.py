@@ -1,0 +1,27 @@
+"""Names of number formats and devices, as users give them."""
+
+from __future__ import annotations
+
+import torch
+
+from helios_world.errors import UserError
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of this name; for "auto" a GPU where torch sees one. UserError if it is not there."""
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"unknown device {name!r}: choose from auto, cpu, cuda or cuda:NUMBER") from None
+    if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
+        raise UserError(f"device {name!r} is not there: this torch sees {torch.cuda.device_count()} GPUs")
+    return device
+
+
+def peak_gib(device: torch.device) -> float | None:
+    """GiB that tensors of this process ever held on a GPU at once; None for the CPU."""
+    return round(torch.cuda.max_memory_allocated(device) / 2**30, 2) if device.type == "cuda" else None

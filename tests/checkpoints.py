@@ -1,0 +1,43 @@
+"""Whole Helios checkpoints with small random networks, written by diffusers and transformers themselves."""
+
+import torch
+from diffusers import AutoencoderKLWan, HeliosPipeline, HeliosPyramidPipeline
+from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
+
+from tests.reference import scheduler, tiny_transformer
+
+WORDS = ["a", "red", "car", "drives", "through", "the", "city", "at", "night", "camera", "moves", "forward"]
+TEXT_WIDTH, CHANNELS = 32, 16
+
+
+def tiny_tokenizer() -> T5Tokenizer:
+    """Knows WORDS, and letters for all others."""
+    vocabulary = [(name, 0.0) for name in ("<pad>", "</s>", "<unk>")]
+    vocabulary += [(f"▁{word}", -2.0 - 0.01 * i) for i, word in enumerate(WORDS)]
+    vocabulary += [(letter, -6.0) for letter in "▁abcdefghijklmnopqrstuvwxyz.,<>&"]
+    return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
+
+
+def tiny_text_encoder(vocabulary: int, seed: int = 0) -> UMT5EncoderModel:
+    """With random weights."""
+    sizes = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return UMT5EncoderModel(UMT5Config(vocab_size=vocabulary, **sizes)).eval()
+
+
+def tiny_vae(seed: int = 0, **sizes) -> AutoencoderKLWan:
+    """With random weights."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        return AutoencoderKLWan(base_dim=8, z_dim=CHANNELS, num_res_blocks=1, **sizes).eval().requires_grad_(False)
+
+
+def tiny_release(kind: str) -> HeliosPipeline | HeliosPyramidPipeline:
+    """A whole release, whose `save_pretrained` writes a checkpoint: kind is base, mid or distilled."""
+    tokenizer = tiny_tokenizer()
+    transformer = tiny_transformer(in_channels=CHANNELS, out_channels=CHANNELS, text_dim=TEXT_WIDTH)
+    parts = (tokenizer, tiny_text_encoder(len(tokenizer)), tiny_vae(), scheduler(kind), transformer)
+    if kind == "base":
+        return HeliosPipeline(*parts)
+    return HeliosPyramidPipeline(*parts, is_cfg_zero_star=kind == "mid", is_distilled=kind == "distilled")
