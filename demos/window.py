@@ -34,7 +34,9 @@ HUD_SECONDS = 0.25  # between looks at the figures, which are unreadable when th
 BACKGROUND = (0, 0, 0)
 DEFAULT_SIZE = (160, 128)  # of a picture, until the world says otherwise
 
+PROMPT_KEY = ("Return", "tell the world what to show")
 WINDOW_KEYS = (
+    PROMPT_KEY,
     ("R", "new world, next seed"),
     ("Shift R", "same world from its start"),
     ("P", "pause"),
@@ -43,7 +45,6 @@ WINDOW_KEYS = (
     ("F11", "full screen"),
     ("F12", "screenshot"),
     ("F1 / H", "this help"),
-    ("Return", "tell the world what to show, where it takes a prompt"),
     ("Esc", "quit"),
 )
 FADE = 3  # chunks over which the world comes to what it was told
@@ -409,10 +410,15 @@ class Window:
             buttons=tuple((button, button in self.held) for button in card.buttons) if figures and card else (),
             banner=trouble,
             toast=self._words(now),
-            sheet=help_sheet(keys_by_button(card.bindings) if card else {}, WINDOW_KEYS) if self._help else (),
+            sheet=self._sheet() if self._help else (),
             word="paused" if self.link.status == "paused" and not self._help else "",
             waking=waking,
         )
+
+    def _sheet(self) -> tuple[tuple[str, str], ...]:
+        told = self._known is not None and self._known.takes_prompt
+        keys = [line for line in WINDOW_KEYS if told or line is not PROMPT_KEY]
+        return help_sheet(keys_by_button(self._known.bindings) if self._known else {}, keys)
 
     def _words(self, now: float) -> str:
         if self._line.text is not None:

@@ -2,11 +2,14 @@
 
 import json
 import shutil
+import warnings
 from dataclasses import replace
 
+import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from gymnasium.utils.env_checker import check_env
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -287,3 +290,18 @@ def test_worlds_of_their_own_take_no_prompt(tiny_pack):
         engine.open(start=Start(prompt="a red car"))
     with pytest.raises(UserError, match="world 'tiny' takes no prompt"):
         engine.open()[0].change_prompt("a red car")
+
+
+def test_gymnasium_accepts_it_as_an_env(checkpoints):
+    options = {"world": "helios", "weights": str(checkpoints["distilled"]), "size": [64, 64], "latents": 1}
+    env = gym.make("HeliosWorld-v0", prompt=PROMPT, steps=[1, 1, 1], **options).unwrapped
+    assert env.observation_space.shape == (64, 64, 3) and "look_up" in env.action_meanings
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env)
+    first, info = env.reset(seed=1)
+    assert info["frames"].shape == (1, 64, 64, 3) and np.array_equal(env.reset(seed=1)[0], first)
+    assert not np.array_equal(env.reset(seed=1, options={"prompt": "a city at night"})[0], first)
+    assert np.array_equal(env.reset(seed=1, options={"image": pictures(1)[0][:, :64]})[0], pictures(1)[0][:, :64])
+    with pytest.raises(UserError, match="unknown option colour: choose from dtype, device"):
+        gym.make("HeliosWorld-v0", colour="red")
