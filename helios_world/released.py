@@ -116,6 +116,16 @@ class ReleasedGenerator:
         self, states: Sequence[WorldState], actions: np.ndarray, contexts: Sequence[None] | None = None
     ) -> tuple[list[WorldState], Frames]:
         """One chunk for each state; those in their first chunk take steps of their own, and so a batch of their own."""
+        try:
+            return self._step(states, actions)
+        except torch.OutOfMemoryError:
+            height, width, _ = self.card.frame_shape
+            what = f"{len(states)} world{'s' * (len(states) > 1)} of {height}x{width} at a time"
+            raise UserError(
+                f"too little memory for {what}: try --offload, fewer --latents or a smaller --size"
+            ) from None
+
+    def _step(self, states: Sequence[WorldState], actions: np.ndarray) -> tuple[list[WorldState], Frames]:
         following: dict[int, WorldState] = {}
         frames = np.empty((len(states), self.card.frames_per_chunk, *self.card.frame_shape), np.uint8)
         order = sorted(range(len(states)), key=lambda i: states[i].first)

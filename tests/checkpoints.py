@@ -1,9 +1,15 @@
 """Whole Helios checkpoints with small random networks, written by diffusers and transformers themselves."""
 
+import json
+from pathlib import Path
+
 import torch
 from diffusers import AutoencoderKLWan, HeliosPipeline, HeliosPyramidPipeline
 from transformers import T5Tokenizer, UMT5Config, UMT5EncoderModel
 
+from helios_world.config import HELIOS_14B
+from helios_world.diffusers_layout import save_transformer
+from helios_world.model.dit import VideoDiT, cast_weights
 from tests.reference import scheduler, tiny_transformer
 
 WORDS = ["a", "red", "car", "drives", "through", "the", "city", "at", "night", "camera", "moves", "forward"]
@@ -18,9 +24,9 @@ def tiny_tokenizer() -> T5Tokenizer:
     return T5Tokenizer(vocab=vocabulary, extra_ids=0, model_max_length=512)
 
 
-def tiny_text_encoder(vocabulary: int, seed: int = 0) -> UMT5EncoderModel:
+def tiny_text_encoder(vocabulary: int, seed: int = 0, **changes) -> UMT5EncoderModel:
     """With random weights."""
-    sizes = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4}
+    sizes = {"d_model": TEXT_WIDTH, "d_kv": 8, "d_ff": 48, "num_layers": 2, "num_heads": 4, **changes}
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return UMT5EncoderModel(UMT5Config(vocab_size=vocabulary, **sizes)).eval()
@@ -41,3 +47,22 @@ def tiny_release(kind: str) -> HeliosPipeline | HeliosPyramidPipeline:
     if kind == "base":
         return HeliosPipeline(*parts)
     return HeliosPyramidPipeline(*parts, is_cfg_zero_star=kind == "mid", is_distilled=kind == "distilled")
+
+
+def save_full_size(folder: Path, device: str) -> None:
+    """A Distilled checkpoint of the released sizes with random weights, but for a text encoder of two thin layers."""
+    with torch.device("meta"):
+        model = cast_weights(VideoDiT(HELIOS_14B), torch.bfloat16)
+    model.to_empty(device=device)
+    generator = torch.Generator(device).manual_seed(0)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.normal_(0, 0.02, generator=generator)
+    save_transformer(model, folder / "transformer")
+    tokenizer = tiny_tokenizer()
+    tokenizer.save_pretrained(folder / "tokenizer")
+    tiny_text_encoder(len(tokenizer), d_model=HELIOS_14B.text_dim).save_pretrained(folder / "text_encoder")
+    AutoencoderKLWan().save_pretrained(folder / "vae")
+    scheduler("distilled").save_pretrained(folder / "scheduler")
+    index = {"_class_name": "HeliosPyramidPipeline", "is_distilled": True, "is_cfg_zero_star": False}
+    (folder / "model_index.json").write_text(json.dumps(index))

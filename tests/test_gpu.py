@@ -1,14 +1,20 @@
 """On an NVIDIA GPU: what training runs there must equal what the plain path gives. Run with `pytest -m gpu`."""
 
+import gc
+import json
+
 import pytest
 import torch
 import torch._inductor.config
 
 from helios_world.config import DOOM
+from helios_world.demos.cli import main
 from helios_world.model.dit import VideoDiT, initialise
+from helios_world.open import load_engine
 from helios_world.sampling.schedule import pyramid_levels
 from helios_world.training.data import Window
 from helios_world.training.losses import pyramid_flow_loss
+from tests.checkpoints import save_full_size
 
 BATCH = 160  # with 204 history tokens each, well past where the compiler's fault began
 
@@ -54,3 +60,31 @@ def test_compiled_gradients_equal_eager_ones_time_after_time():
         for name, value in plain.items():
             error = (fast[name] - value).norm() / value.norm().clamp(min=1e-6)
             assert error < 0.05, f"batch {seed}: {name} differs by {error:.3f} of its norm"
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    """A checkpoint of the released sizes with random weights: 29 GB on disk."""
+    folder = tmp_path_factory.mktemp("release")
+    save_full_size(folder, "cuda")
+    torch.cuda.empty_cache()
+    return folder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", [[], ["--offload"]], ids=["resident", "offload"])
+def test_a_release_of_full_size_makes_four_chunks(release, extra, tmp_path, monkeypatch, capfd):
+    """With `-s` the figures are there to be read: seconds by chunk, peak memory."""
+    monkeypatch.setenv("HELIOS_WORLD_HOME", str(tmp_path))
+    load_engine.cache_clear()
+    gc.collect()
+    torch.cuda.empty_cache()
+    torch.cuda.reset_peak_memory_stats()
+    words = ["generate", "a red car", "--frames", "132", "--json", "-o", str(tmp_path / "car.mp4")]
+    assert main([*words, "--weights", str(release), *extra]) == 0
+    printed = capfd.readouterr().out
+    figures = json.loads(printed)
+    with capfd.disabled():
+        print(printed)
+    assert len(figures["chunk_s"]) == 4 and figures["frames"] == 132
+    assert figures["peak_device_gib"] < (22 if extra else 40)
