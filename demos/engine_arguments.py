@@ -28,13 +28,18 @@ def read_engine_options(args: argparse.Namespace) -> EngineOptions:
     given = {
         "dtype": args.dtype,
         "device": args.device,
-        "steps": None if args.steps is None else _numbers("steps", args.steps, r"\d+(,\d+)*", ","),
+        "steps": read_steps(args.steps),
         "weights": args.weights,
         "latents": args.latents,
         "size": None if args.size is None else _numbers("size", args.size, r"\d+x\d+", "x"),
         "offload": args.offload or None,
     }
     return EngineOptions.from_dict({name: value for name, value in given.items() if value is not None})
+
+
+def read_steps(text: str | None) -> tuple[int, ...] | None:
+    """Denoise steps per level as "2,4"; None for None."""
+    return None if text is None else _numbers("steps", text, r"\d+(,\d+)*", ",")
 
 
 def engine_words(options: EngineOptions) -> list[str]:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from helios_world.demos.engine_arguments import read_steps
 from helios_world.demos.report import print_report, report
 from helios_world.errors import MissingExtra, UserError
 
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=int, default=24, help="chunks predicted after each (default: 24)")
     parser.add_argument("--rollouts", type=int, default=8, help="long rollouts (default: 8)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long rollouts (default: 60)")
-    parser.add_argument("--steps", type=int, nargs="+", help="denoise steps per level (default: the pack's)")
+    parser.add_argument("--steps", metavar="N,N", help="denoise steps per level (default: the pack's)")
     parser.add_argument("--dtype", default="auto", help="number format: auto, float32 or bfloat16 (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and noise (default: 0)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet of the long rollouts to this PNG")
@@ -41,7 +42,7 @@ def run(args: argparse.Namespace) -> int:
         from helios_world.training.evaluation import compare, drift, held_out, last_frames
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "doom") from None
-    generator = load_generator(args.world, dtype=args.dtype, steps=args.steps)
+    generator = load_generator(args.world, dtype=args.dtype, steps=read_steps(args.steps))
     card, context = generator.card, generator.history_length
     frames = (context + args.chunks) * card.frames_per_chunk
     print(f"recording {args.trajectories} games of {card.scenes[0]}", file=sys.stderr)
@@ -62,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
         f" --rollouts {args.rollouts} --seconds {args.seconds:g} --dtype {args.dtype} --seed {args.seed}"
     )
     if args.steps:
-        command += f" --steps {' '.join(map(str, args.steps))}"
+        command += f" --steps {args.steps}"
     values = report(command, args.seed, **figures, steps=list(generator.sampler.steps), dtype=str(generator.dtype)[6:])
     print_report(values, args.json)
     return 0

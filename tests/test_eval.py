@@ -43,16 +43,20 @@ def test_psnr_of_a_known_error():
     assert psnr(made, real, (1, 2, 3, 4)) == pytest.approx([28.1308, 13.9794], abs=1e-3)
 
 
-def test_drift_counts_what_collapsed():
+def test_drift_counts_what_collapsed_and_what_faded():
     rng = np.random.default_rng(0)
     real = rng.integers(0, 256, (2, 20, 16, 16, 3)).astype(np.uint8)
     made = real.copy()
     made[1, 10:] = 128
     figures = drift(made, real, chunk_seconds=0.25, seconds=(1, 5, 60))
     assert figures["collapsed_rollouts"] == 1 and figures["rollouts"] == 2
+    assert figures["faded_rollouts"] == 0, "half of its last ten seconds was as it should be"
     assert figures["sharpness_to_real"]["1_s"] == pytest.approx(1.0, abs=0.1)
     assert figures["sharpness_to_real"]["5_s"] == pytest.approx(0.5, abs=0.1)
     assert "60_s" not in figures["sharpness_to_real"]
+    made[1, 10:] = 128 + 20 * (np.arange(16) % 2)[:, None]  # stripes: sharp enough, but the picture is gone
+    later = drift(made, real, chunk_seconds=1.0, seconds=(1,))
+    assert (later["collapsed_rollouts"], later["faded_rollouts"]) == (0, 1)
 
 
 def test_held_out_games_are_fixed_by_their_seed():

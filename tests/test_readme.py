@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ def command_lines(text):
     """Every line of a code block that begins with helios-world, without the name."""
     blocks = re.findall(r"```\w*\n(.*?)```", text, re.DOTALL)
     joined = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line.split("#")[0].split()[1:] for line in joined if re.match(r"(\.venv/bin/)?helios-world ", line)]
+    return [shlex.split(line, comments=True)[1:] for line in joined if re.match(r"(\.venv/bin/)?helios-world ", line)]
 
 
 def programs(text):

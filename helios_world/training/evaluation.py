@@ -10,11 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from helios_world.drift import LOOKS, sharpness
+from helios_world.drift import LOOKS, contrast, sharpness
 from helios_world.generator import Generator
 from helios_world.training.collect import play
 from helios_world.training.game import TICS_PER_FRAME, Game, Walker
 from helios_world.world import Start
+
+FADED_SECONDS = 10.0
 
 
 class Trajectories(NamedTuple):
@@ -100,7 +102,8 @@ def drift(
 ) -> dict[str, dict[str, float]]:
     """How the look of generated frames compares with the real ones at the same time, as ratios; and how many died.
 
-    A rollout counts as collapsed when its last four chunks have under a tenth of the real game's mean sharpness.
+    A rollout counts as collapsed when its last four chunks have under a tenth of the real game's mean sharpness, and as
+    faded when its last ten seconds have under a third of the real game's mean contrast.
     """
     ratios: dict[str, dict[str, float]] = {}
     for name, measure in LOOKS.items():
@@ -110,7 +113,9 @@ def drift(
             f"{s}_s": round(float(measure(made[:, max(0, end - 9) : end]).mean() / truth), 3) for s, end in ends.items()
         }
     collapsed = sharpness(made[:, -4:]).mean(axis=1) < 0.1 * sharpness(real).mean()
-    return {**ratios, "collapsed_rollouts": int(collapsed.sum()), "rollouts": len(made)}
+    faded = contrast(made[:, -round(FADED_SECONDS / chunk_seconds) :]).mean(axis=1) < contrast(real).mean() / 3
+    counts = {"collapsed_rollouts": int(collapsed.sum()), "faded_rollouts": int(faded.sum()), "rollouts": len(made)}
+    return {**ratios, **counts}
 
 
 def _autoencoder_psnr(generator: Generator, chunks: np.ndarray) -> float:
