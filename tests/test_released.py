@@ -112,9 +112,11 @@ def run_ours(model, start):
     return torch.cat(made, dim=1)[None], np.concatenate(seen)
 
 
-@pytest.mark.parametrize("latents", [9, 2])
-@pytest.mark.parametrize("start", ["text", "image", "video"])
-@pytest.mark.parametrize("kind", ["base", "mid", "distilled"])
+RUNS = [(kind, start, 2) for kind in STEPS for start in ("text", "image", "video")]
+RUNS += [("base", "text", 9), ("mid", "image", 9), ("distilled", "video", 9)]
+
+
+@pytest.mark.parametrize(("kind", "start", "latents"), RUNS)
 def test_three_chunks_equal_those_of_the_public_pipelines(checkpoints, kind, start, latents):
     model = load(checkpoints[kind], latents=latents, steps=STEPS[kind])
     if kind != "base":

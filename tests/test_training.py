@@ -21,7 +21,7 @@ from helios_world.training.collect import play
 from helios_world.training.corruption import CLEAN, corrupt, drop_history
 from helios_world.training.data import Window, WindowSource, load_recording
 from helios_world.training.game import BUTTONS, Game, Walker, halved
-from helios_world.training.loop import Schedule, SpikeGuard, make_optimizers, training_loop
+from helios_world.training.loop import Length, Player, Schedule, SpikeGuard, make_optimizers, training_loop
 from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss, rollout_loss
 from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
@@ -178,9 +178,9 @@ def test_the_loop_learns_and_saves_averaged_weights(tmp_path):
         losses.append(float(loss.detach()))
         return loss, figures
 
-    schedule = Schedule(iterations=120, muon_learning_rate=1e-2, learning_rate=6e-3, warmup=4, ema=0.9)
+    schedule = Schedule(muon_learning_rate=1e-2, learning_rate=6e-3, warmup=4, ema=0.9)
     path = tmp_path / "transformer.safetensors"
-    training_loop(model, loss_fn, schedule, path=path, seed=0, rank=ALONE)
+    training_loop([Player(model, loss_fn, schedule, path)], Length(iterations=120), seed=0, rank=ALONE)
     assert len(losses) == 120
     assert np.mean(losses[-8:]) < 0.9 * np.mean(losses[:8])
     log = [json.loads(line) for line in path.with_suffix(".jsonl").read_text().splitlines()]

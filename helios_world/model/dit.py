@@ -8,6 +8,7 @@ Shapes: B batch, C latent channels, T latent frames, H W latent size, N tokens, 
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -80,7 +81,19 @@ class VideoDiT(nn.Module):
         actions_BTA: Tensor | None = None,
         text_BLD: Tensor | None = None,
     ) -> Tensor:
-        """Velocity of the same shape as x.
+        """Velocity of the same shape as x. For its arguments see `tapped`."""
+        return self.tapped(x_BCTHW, timestep_B, memory, actions_BTA, text_BLD)[0]
+
+    def tapped(
+        self,
+        x_BCTHW: Tensor,
+        timestep_B: Tensor,
+        memory: Memory | HistoryContext,
+        actions_BTA: Tensor | None = None,
+        text_BLD: Tensor | None = None,
+        taps: Collection[int] = (),
+    ) -> tuple[Tensor, list[Tensor]]:
+        """Velocity of the same shape as x, and the noisy tokens (B, N, D) after each of the blocks `taps`.
 
         Args:
             x_BCTHW: the noisy chunk, at the resolution of its pyramid level. With a HistoryContext, B may be a
@@ -97,15 +110,17 @@ class VideoDiT(nn.Module):
         temb, rows = self.condition_embedder(timestep_B, actions_BTA)
         indices = frame_indices(self.config.history_sizes, frames)
         text = self.condition_embedder.text_embedder(text_BLD) if text_BLD is not None else None
-        noisy = x.shape[1]
+        noisy, tapped = x.shape[1], []
         modulation = (Modulation(rows, noisy),)
         if isinstance(memory, HistoryContext):
             rope = self._noisy_rope(indices, noisy_grid, memory.grid, x.device)
-            for block, past in zip(self.blocks, memory.layers, strict=True):
+            for index, (block, past) in enumerate(zip(self.blocks, memory.layers, strict=True)):
                 x, _ = block(x, modulation, rope, _repeat(past, x.shape[0]), text, noisy)
+                if index in taps:
+                    tapped.append(x)
         else:
             if self.config.restrict_self_attn:
-                return self(x_BCTHW, timestep_B, self.encode_history(memory), actions_BTA, text_BLD)
+                return self.tapped(x_BCTHW, timestep_B, self.encode_history(memory), actions_BTA, text_BLD, taps)
             history, grid = self._embed_history(memory)
             clean = torch.zeros(1, device=x.device) if self.config.zero_history_timestep else timestep_B
             _, history_rows = self.condition_embedder(clean, None)
@@ -113,10 +128,12 @@ class VideoDiT(nn.Module):
             past_rope = self._history_rope(indices, grid, x.device)
             rope = join([past_rope, self._noisy_rope(indices, noisy_grid, grid, x.device)])
             x = torch.cat([history, x], dim=1)
-            for block in self.blocks:
+            for index, block in enumerate(self.blocks):
                 x, _ = block(x, modulation, rope, None, text, noisy)
+                if index in taps:
+                    tapped.append(x[:, -noisy:])
             x = x[:, -noisy:]
-        return self._unpatchify(self._head(x, temb), frames, noisy_grid)
+        return self._unpatchify(self._head(x, temb), frames, noisy_grid), tapped
 
     def _head(self, x_BND: Tensor, temb_BRD: Tensor) -> Tensor:
         rows = self.norm_out.scale_shift_table[:, None].float() + temb_BRD.float()[:, :, None]

@@ -61,7 +61,7 @@ def sample_chunk(
 
     doubled = 2 if first_chunk and sampler.amplify_first_chunk else 1
     counts = [doubled * count for count in sampler.steps]
-    return _climb(solve, noise, shape, levels, counts, sampler.gamma)
+    return climb(solve, noise, shape, levels, counts, sampler.gamma)
 
 
 def sample_pyramid(
@@ -78,10 +78,10 @@ def sample_pyramid(
         sigmas = local_sigmas(count)
         return euler(lambda z, step: velocity(z, level.timestep(sigmas[step])).float(), start, sigmas)
 
-    return _climb(solve, noise, shape, levels, steps, gamma)
+    return climb(solve, noise, shape, levels, steps, gamma)
 
 
-def _climb(
+def climb(
     solve: LevelFn,
     noise: NoiseFn,
     shape: tuple[int, ...],

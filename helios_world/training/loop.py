@@ -1,4 +1,4 @@
-"""The one training loop: any network, any loss, by iterations or by the clock."""
+"""The one training loop: any networks, any losses, by iterations or by the clock."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from helios_world.checkpoint import save_weights
 from helios_world.config import Config
 from helios_world.training.ranks import Rank
 
-LossFn = Callable[[torch.Generator, float], tuple[Tensor, dict[str, Tensor]]]  # (randomness, progress from 0 to 1)
+Loss = tuple[Tensor, dict[str, Tensor]]  # what to reduce, and figures for the log
+LossFn = Callable[[torch.Generator, float], Loss]  # (randomness, progress from 0 to 1)
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,6 @@ class Schedule(Config):
     """How a network is optimised.
 
     Attributes:
-        iterations, minutes: training ends at whichever comes first.
         learning_rate: of AdamW.
         muon_learning_rate: of Muon, which then takes the matrices of the blocks; 0 leaves all to AdamW.
         weight_decay: of the blocks' matrices under Muon.
@@ -35,8 +35,6 @@ class Schedule(Config):
         clip: largest gradient norm.
     """
 
-    iterations: int = 4000
-    minutes: float = 600.0
     learning_rate: float = 6e-4
     muon_learning_rate: float = 0.0
     weight_decay: float = 0.01
@@ -51,53 +49,97 @@ class Schedule(Config):
         return min(1.0, (iteration + 1) / self.warmup) * max(falling, 0.01)
 
 
-def training_loop(
-    network: nn.Module, loss_fn: LossFn, schedule: Schedule, *, path: Path, seed: int, rank: Rank
-) -> nn.Module:
-    """Trains `network` in place and leaves it with the averaged weights, which are also written to `path`.
+@dataclass(frozen=True)
+class Length:
+    """A run ends at `iterations` or after `minutes`, whichever comes first."""
 
-    A run is resumed by starting it from the weights at `path`: the optimiser warms up anew. Ranks must start with
-    equal weights; each draws its own batches, and equal gradients keep the weights equal.
+    iterations: int = 4000
+    minutes: float = 600.0
+
+
+class Player:
+    """A network that learns, in turn with others that its loss may depend on. All its gradients are its own.
+
+    Args:
+        loss: of this network, asked for at each of its turns.
+        path: where the averaged weights go, and beside it the log.
+        every: it has a turn in every so many-th iteration.
     """
-    generator = torch.Generator(rank.device).manual_seed(seed * rank.count + rank.index)
-    optimizers = make_optimizers(network, schedule)
-    base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in optimizers]
-    averaged = [p.detach().clone() for p in network.parameters()]
-    guard = SpikeGuard(schedule.clip, rank.device)
-    network.train()
-    journal = Journal(path) if rank.leads else None
-    began = saved = time.monotonic()
-    for iteration, progress in _iterations(schedule, began, rank):
-        factor = schedule.rate(iteration, progress)
-        for optimizer, rates in zip(optimizers, base_rates, strict=True):
+
+    def __init__(self, network: nn.Module, loss: LossFn, schedule: Schedule, path: Path, *, every: int = 1):
+        self.network, self.path, self.every = network, path, every
+        self._loss, self._schedule = loss, schedule
+        self._optimizers = make_optimizers(network, schedule)
+        self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
+        self._parameters = list(network.parameters())
+        self._averaged = [p.detach().clone() for p in self._parameters]
+        self._guard = SpikeGuard(schedule.clip, self._parameters[0].device)
+        self._turns = 0
+        network.train()
+
+    def turn(self, generator: torch.Generator, progress: float, rank: Rank) -> dict[str, Tensor]:
+        """One step of the optimisers. Returns figures for the log."""
+        factor = self._schedule.rate(self._turns, progress)
+        for optimizer, rates in zip(self._optimizers, self._base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
         with torch.autocast(rank.device.type, torch.bfloat16):
-            loss, figures = loss_fn(generator, progress)
-        loss.backward()
-        gradients = [p.grad for p in network.parameters() if p.grad is not None]
-        rank.average(gradients)
-        norm = guard.clip(gradients)
-        for optimizer in optimizers:
+            loss, figures = self._loss(generator, progress)
+        gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        known = [gradient for gradient in gradients if gradient is not None]
+        rank.average(known)
+        norm = self._guard.clip(known)
+        for parameter, gradient in zip(self._parameters, gradients, strict=True):
+            parameter.grad = gradient
+        for optimizer in self._optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        decay = min(schedule.ema, (iteration + 1) / (iteration + 10))
-        torch._foreach_lerp_(averaged, [p.detach() for p in network.parameters()], 1 - decay)
-        if journal is not None and iteration % 50 == 0:
-            minutes = (time.monotonic() - began) / 60
-            row = {"iteration": iteration, "minutes": minutes, "loss": loss.detach()}
-            row |= {"norm": norm, "spikes": guard.spikes}
-            journal.write(row | figures, progress)
+        decay = min(self._schedule.ema, (self._turns + 1) / (self._turns + 10))
+        torch._foreach_lerp_(self._averaged, [p.detach() for p in self._parameters], 1 - decay)
+        self._turns += 1
+        return {"loss": loss.detach(), "norm": norm, "spikes": self._guard.spikes, **figures}
+
+    def save(self) -> None:
+        """Writes the averaged weights."""
+        names = [name for name, _ in self.network.named_parameters()]
+        averaged = dict(zip(names, self._averaged, strict=True))
+        save_weights(self.path, {**dict(self.network.named_buffers()), **averaged})
+
+    def settle(self) -> None:
+        """Leaves the network with its averaged weights, for use."""
+        with torch.no_grad():
+            for parameter, average in zip(self._parameters, self._averaged, strict=True):
+                parameter.copy_(average)
+        self.network.eval()
+
+
+def training_loop(players: Sequence[Player], length: Length, *, seed: int, rank: Rank) -> None:
+    """Trains the networks of `players` in place, leaves them with their averaged weights, and writes those.
+
+    A run is resumed by starting it from the weights that were written: the optimisers warm up anew. Ranks must start
+    with equal weights; each draws its own batches, and equal gradients keep the weights equal.
+    """
+    generator = torch.Generator(rank.device).manual_seed(seed * rank.count + rank.index)
+    journals = [Journal(player.path) for player in players] if rank.leads else []
+    began = saved = time.monotonic()
+    for iteration, progress in _iterations(length, began, rank):
+        for number, player in enumerate(players):
+            if iteration % player.every:
+                continue
+            figures = player.turn(generator, progress, rank)
+            if journals and iteration // player.every % 50 == 0:
+                minutes = (time.monotonic() - began) / 60
+                journals[number].write({"iteration": iteration, "minutes": minutes, **figures}, progress)
         if rank.leads and time.monotonic() - saved > 60:
-            save_weights(path, _named(network, averaged))
+            for player in players:
+                player.save()
             saved = time.monotonic()
-    if journal is not None:
-        save_weights(path, _named(network, averaged))
+    for player in players:
+        if rank.leads:
+            player.save()
+        player.settle()
+    for journal in journals:
         journal.close()
-    with torch.no_grad():
-        for parameter, average in zip(network.parameters(), averaged, strict=True):
-            parameter.copy_(average)
-    return network.eval()
 
 
 class Journal:
@@ -156,7 +198,7 @@ def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.
     """Muon for the matrices inside blocks where asked for, AdamW for everything else."""
     matrices, others = [], []
     for name, parameter in network.named_parameters():
-        inside = name.startswith("blocks.") and parameter.ndim == 2
+        inside = "blocks." in name and parameter.ndim == 2
         (matrices if inside and schedule.muon_learning_rate else others).append(parameter)
     fused = others[0].is_cuda
     optimizers: list[torch.optim.Optimizer] = [
@@ -174,16 +216,11 @@ def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.
     return optimizers
 
 
-def _iterations(schedule: Schedule, began: float, rank: Rank) -> Iterator[tuple[int, float]]:
+def _iterations(length: Length, began: float, rank: Rank) -> Iterator[tuple[int, float]]:
     """(iteration, progress) until iterations or minutes run out, the same on every rank."""
     iteration, progress = 0, 0.0
     while progress < 1.0:
         yield iteration, progress
         iteration += 1
-        elapsed = (time.monotonic() - began) / (60 * schedule.minutes)
-        progress = rank.agree(max(iteration / schedule.iterations, elapsed))
-
-
-def _named(network: nn.Module, averaged: list[Tensor]) -> dict[str, Tensor]:
-    names = [name for name, _ in network.named_parameters()]
-    return {**dict(network.named_buffers()), **dict(zip(names, averaged, strict=True))}
+        elapsed = (time.monotonic() - began) / (60 * length.minutes)
+        progress = rank.agree(max(iteration / length.iterations, elapsed))

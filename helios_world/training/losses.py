@@ -1,29 +1,39 @@
 """Every training loss, with its equation.
 
+Stages 1 and 2: flow matching at every level. Stage 3: a student of one or few steps a level learns from a teacher and
+an adversarial critic (arXiv 2603.04379; distribution matching: arXiv 2405.14867).
 Shapes: B batch, C latent channels, T frames, H W frame size, h w latent size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from helios_world.config import SamplerConfig
-from helios_world.model.dit import VideoDiT
+from helios_world.model.dit import HistoryContext, VideoDiT
 from helios_world.model.memory import split_memory
 from helios_world.model.vae import VideoVAE, from_bytes
-from helios_world.sampling.pyramid import level_endpoints, sample_pyramid, true_end
-from helios_world.sampling.schedule import LOCAL_SIGMA, Level
+from helios_world.sampling.pyramid import climb, halve, level_endpoints, sample_pyramid, true_end
+from helios_world.sampling.schedule import LOCAL_SIGMA, Level, local_sigmas
+from helios_world.sampling.solvers import euler
 from helios_world.training.corruption import corrupt, drop_history
+from helios_world.training.critic import Critic
 from helios_world.training.data import Window
 
 KL_WEIGHT = 1e-4
 GRADIENT_WEIGHT = 0.5
 START_SHARE = 0.5  # of draws at the very start of their level, where a one-step sampler evaluates the network
 SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
+LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work is judged
+JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
+PENALTY_NOISE = 0.1  # of the approximate R1
+EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
 
 
 def autoencoder_loss(
@@ -43,14 +53,35 @@ def autoencoder_loss(
 def pyramid_flow_loss(
     model: VideoDiT, window: Window, levels: Sequence[Level], draws: Sequence[int], generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
+    """`flow_loss` after a history that is corrupted like a generated one. It is encoded once, for all draws."""
+    window = corrupt_past(window, generator)
+    return flow_loss(model, remember(model, window), window, levels, draws, generator)
+
+
+def corrupt_past(window: Window, generator: torch.Generator) -> Window:
+    """The window with its history partly dropped, and history and anchor corrupted per frame."""
+    history = drop_history(window.history.float(), generator)
+    past = corrupt(torch.cat([window.anchor.float(), history], dim=2), generator)
+    return window._replace(history=past[:, :, 1:], anchor=past[:, :, :1])
+
+
+def remember(model: VideoDiT, window: Window) -> HistoryContext:
+    """The past of a window as `model` encodes it."""
+    return model.encode_history(split_memory(window.history, window.anchor, model.config.history_sizes))
+
+
+def flow_loss(
+    model: VideoDiT,
+    context: HistoryContext,
+    window: Window,
+    levels: Sequence[Level],
+    draws: Sequence[int],
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Flow matching at every level of the pyramid: |v(z_sigma) - (start - end)|^2, the mean over levels.
 
-    The history is encoded once; `draws[s]` noise draws of level s share it.
+    `draws[s]` noise draws of level s share the context.
     """
-    past = torch.cat([window.anchor, window.history], dim=2).float()
-    past = torch.cat([past[:, :, :1], drop_history(past[:, :, 1:], generator)], dim=2)
-    past = corrupt(past, generator)
-    context = model.encode_history(split_memory(past[:, :, 1:], past[:, :, :1], model.config.history_sizes))
     errors = []
     for index, (level, count) in enumerate(zip(levels, draws, strict=True)):
         clean = window.clean.float().repeat_interleave(count, dim=0)
@@ -75,7 +106,7 @@ def rollout_loss(
     Returns:
         loss, figures, and the chunk that was made, (B, C, 1, h, w), without gradients.
     """
-    context = model.encode_history(split_memory(window.history, window.anchor, model.config.history_sizes))
+    context = remember(model, window)
     clean, errors = window.clean.float(), []
 
     def noise(shape: tuple[int, ...], draw: int) -> Tensor:
@@ -89,6 +120,176 @@ def rollout_loss(
 
     chunk = sample_pyramid(velocity, noise, tuple(clean.shape), levels, [1] * len(levels), SamplerConfig().gamma)
     return torch.stack(errors).mean(), {f"rollout_{s}": error.detach() for s, error in enumerate(errors)}, chunk
+
+
+def ode_loss(
+    student: VideoDiT,
+    teacher: VideoDiT,
+    window: Window,
+    levels: Sequence[Level],
+    steps: int,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """|(start - LOCAL_SIGMA v_student(start)) - end|^2, the mean over levels: one step where the teacher takes `steps`.
+
+    start and end are the teacher's own, of one chunk from noise to clean (ODE initialisation).
+    """
+    with torch.no_grad():
+        known = remember(teacher, window)
+    context, errors = remember(student, window), []
+
+    def solve(start: Tensor, level: Level, count: int) -> Tensor:
+        sigmas = local_sigmas(count)
+        with torch.no_grad():
+            end = euler(lambda z, i: _velocity(teacher, z, level, sigmas[i], known, window), start, sigmas)
+        made = start - LOCAL_SIGMA * _velocity(student, start, level, LOCAL_SIGMA, context, window)
+        errors.append(F.mse_loss(made, end))
+        return end
+
+    shape = tuple(window.clean.shape)
+    climb(solve, _fresh_noise(window, generator), shape, levels, [steps] * len(levels), SamplerConfig().gamma)
+    return torch.stack(errors).mean(), {f"ode_{s}": error.detach() for s, error in enumerate(errors)}
+
+
+def student_chunk(
+    student: VideoDiT, window: Window, levels: Sequence[Level], steps: Sequence[int], generator: torch.Generator
+) -> Tensor:
+    """A chunk (B, C, 1, h, w) as playing makes it, with gradients (staged backward simulation).
+
+    Each level is left after a step drawn from its `steps`; gradients flow through that step alone, and through all
+    levels. Between steps the level's own start is its noise again (DMD).
+    """
+    context = remember(student, window)
+
+    def solve(start: Tensor, level: Level, count: int) -> Tensor:
+        last = int(torch.randint(count, (1,), device=start.device, generator=generator))
+        z = start
+        for step, sigma in enumerate(local_sigmas(count)[: last + 1]):
+            with torch.set_grad_enabled(torch.is_grad_enabled() and step == last):
+                end = z - sigma * _velocity(student, z, level, sigma, context, window)
+            following = local_sigmas(count)[step + 1]
+            z = (1 - following) * end + following * start
+        return end
+
+    return climb(
+        solve, _fresh_noise(window, generator), tuple(window.clean.shape), levels, steps, SamplerConfig().gamma
+    )
+
+
+def distribution_matching_loss(
+    chunk_BC1hw: Tensor,
+    real: VideoDiT,
+    fake: VideoDiT,
+    window: Window,
+    levels: Sequence[Level],
+    progress: float,
+    generator: torch.Generator,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """0.5 |x - sg(x - g)|^2 with g = (end_fake - end_real) / mean|end - end_real|, the mean over levels.
+
+    end_real and end_fake are where the frozen teacher and the critic's score, which knows what the student makes, take
+    a re-noised x: the student is moved from what it makes too often to what it makes too seldom.
+
+    Args:
+        progress: of the stage; early on x gets much noise (dynamic re-noising).
+    """
+    errors, figures, x = [], {}, chunk_BC1hw
+    with torch.no_grad():
+        contexts = [remember(model, window) for model in (fake, real)]
+    for index in reversed(range(len(levels))):
+        with torch.no_grad():
+            sigma = _judged_sigmas(len(x), x.device, progress, generator)
+            judged = _renoise(chunk_BC1hw.detach(), levels, index, sigma, generator)
+            end_fake, end_real = (
+                judged.z - _as_rows(sigma) * _velocity(model, judged.z, levels[index], sigma, context, window)
+                for model, context in zip((fake, real), contexts, strict=True)
+            )
+            scale = (judged.end - end_real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
+            gradient = torch.nan_to_num((end_fake - end_real) / scale)
+        errors.append(0.5 * F.mse_loss(x, x.detach() - gradient))
+        figures[f"match_{index}"] = gradient.abs().mean()
+        x = halve(x)
+    return torch.stack(errors).mean(), figures
+
+
+def critic_loss(
+    critic: Critic, chunk_BC1hw: Tensor, window: Window, levels: Sequence[Level], generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Flow matching on what the student makes, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
+
+    R1 is approximate: (D(real) - D(real + 0.1 noise))^2. D judges re-noised full-size chunks after the same past.
+    """
+    context = remember(critic.score, window)
+    flow, figures = flow_loss(
+        critic.score, context, window._replace(clean=chunk_BC1hw.detach()), levels, [1] * len(levels), generator
+    )
+    last = len(levels) - 1
+    sigma = _judged_sigmas(len(chunk_BC1hw), chunk_BC1hw.device, 1.0, generator)
+    made = _renoise(chunk_BC1hw.detach(), levels, last, sigma, generator)
+    real = _renoise(window.clean.float(), levels, last, sigma, generator)
+    shaken = real.z + PENALTY_NOISE * torch.randn(real.z.shape, device=real.z.device, generator=generator)
+    logits = [critic.judge(z, levels[last].timestep(sigma), context, window.actions) for z in (made.z, real.z, shaken)]
+    penalty = F.mse_loss(logits[1], logits[2])
+    versus = F.softplus(logits[0]).mean() + F.softplus(-logits[1]).mean()
+    figures |= {"versus": versus.detach(), "penalty": penalty.detach(), "told": (logits[1] > logits[0]).float().mean()}
+    return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures
+
+
+def judged_loss(
+    critic: Critic, chunk_BC1hw: Tensor, window: Window, levels: Sequence[Level], generator: torch.Generator
+) -> Tensor:
+    """0.05 softplus(-D(made)): what the critic takes for real costs the student nothing."""
+    last = len(levels) - 1
+    sigma = _judged_sigmas(len(chunk_BC1hw), chunk_BC1hw.device, 1.0, generator)
+    made = _renoise(chunk_BC1hw, levels, last, sigma, generator)
+    with torch.no_grad():
+        context = remember(critic.score, window)
+    logits = critic.judge(made.z, levels[last].timestep(sigma), context, window.actions)
+    return JUDGED_WEIGHT * F.softplus(-logits).mean()
+
+
+class Renoised(NamedTuple):
+    """A clean chunk on its way from a level's start to its end."""
+
+    z: Tensor
+    end: Tensor
+
+
+def _renoise(
+    clean: Tensor, levels: Sequence[Level], index: int, sigma_B: Tensor, generator: torch.Generator
+) -> Renoised:
+    noise = torch.randn(clean.shape, device=clean.device, generator=generator)
+    start, end = level_endpoints(clean, noise, levels, index)
+    return Renoised(torch.lerp(end, start, _as_rows(sigma_B)), end)
+
+
+def _judged_sigmas(count: int, device: torch.device, progress: float, generator: torch.Generator) -> Tensor:
+    """Local sigmas (count,) from a Beta that goes from EARLY_BETA to uniform over the first fifth of the stage."""
+    early = 0.5 * (1 + math.cos(math.pi * min(5 * progress, 1.0)))
+    a, b = (1 + (end - 1) * early for end in EARLY_BETA)
+    one, other = (_gamma(shape, count, device, generator) for shape in (a, b))
+    return LEAST_SIGMA + (MOST_SIGMA - LEAST_SIGMA) * one / (one + other)
+
+
+def _gamma(shape: float, count: int, device: torch.device, generator: torch.Generator) -> Tensor:
+    return torch._standard_gamma(torch.full((count,), shape, device=device), generator=generator)
+
+
+def _velocity(
+    model: VideoDiT, z: Tensor, level: Level, sigma: float | Tensor, context: HistoryContext, window: Window
+) -> Tensor:
+    """Float32 velocity at local sigma(s) of a level."""
+    sigmas = sigma if isinstance(sigma, Tensor) else torch.full((len(z),), sigma, device=z.device)
+    return model(z, level.timestep(sigmas), context, window.actions).float()
+
+
+def _fresh_noise(window: Window, generator: torch.Generator) -> Callable[[tuple[int, ...], int], Tensor]:
+    device = window.clean.device
+    return lambda shape, draw: torch.randn(shape, device=device, generator=generator)
+
+
+def _as_rows(sigma_B: Tensor) -> Tensor:
+    return sigma_B[:, None, None, None, None]
 
 
 def draw_sigmas(count: int, device: torch.device, generator: torch.Generator) -> Tensor:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import copy
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -14,13 +16,25 @@ from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.vae import VideoVAE
 from helios_world.pack import TRANSFORMER, VAE, find_pack
 from helios_world.sampling.schedule import pyramid_levels
-from helios_world.training.data import Recording, WindowSource
-from helios_world.training.loop import Schedule, training_loop
-from helios_world.training.losses import autoencoder_loss, pyramid_flow_loss, rollout_loss
+from helios_world.training.critic import Critic
+from helios_world.training.data import Recording, Window, WindowSource
+from helios_world.training.loop import Length, Loss, Player, Schedule, training_loop
+from helios_world.training.losses import (
+    autoencoder_loss,
+    corrupt_past,
+    critic_loss,
+    distribution_matching_loss,
+    judged_loss,
+    ode_loss,
+    pyramid_flow_loss,
+    rollout_loss,
+    student_chunk,
+)
 from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
 
 ROLLOUT_RAMP = 0.4  # share of the run until rollouts have their full length
+TEACHER, CRITIC = "teacher.safetensors", "critic.safetensors"
 
 
 def train_autoencoder(
@@ -34,9 +48,8 @@ def train_autoencoder(
         if not known:
             raise UserError(f"{path} is missing: train the autoencoder first")
         return vae.eval()
-    schedule = Schedule(
-        args.autoencoder_iterations, args.autoencoder_minutes, learning_rate=1e-3, warmup=100, hold=0.1, ema=0.999
-    )
+    schedule = Schedule(learning_rate=1e-3, warmup=100, hold=0.1, ema=0.999)
+    length = Length(args.autoencoder_iterations, args.autoencoder_minutes)
     ends = recording.chunk_ends(config.frames)
     if args.compile:
         vae.encoder.compile(dynamic=False)
@@ -49,7 +62,7 @@ def train_autoencoder(
     with torch.no_grad():  # weights are trained on raw latents; the statistics come after
         vae.latent_mean.zero_()
         vae.latent_std.fill_(1.0)
-    training_loop(vae, loss, schedule, path=path, seed=args.seed, rank=rank)
+    training_loop([Player(vae, loss, schedule, path)], length, seed=args.seed, rank=rank)
     normalise(vae, recording, ends, args.seed, rank)
     if rank.leads:
         save_weights(path, vae.state_dict())
@@ -70,42 +83,136 @@ def normalise(vae: VideoVAE, recording: Recording, ends: torch.Tensor, seed: int
 
 
 def train_transformer(
-    args: argparse.Namespace, config: TransformerConfig, latents: torch.Tensor, recording: Recording, rank: Rank
-) -> VideoDiT:
-    """The base stage: the whole Helios recipe but distillation, on encoded frames, and on the network's own play."""
+    args: argparse.Namespace,
+    stage: str,
+    config: TransformerConfig,
+    latents: torch.Tensor,
+    recording: Recording,
+    rank: Rank,
+) -> None:
+    """One of the recipe's stages on encoded frames, from the weights of the run so far."""
     model, path = VideoDiT(config), args.run / TRANSFORMER
     if not _start_from(model, path, args.init):
+        if stage != "base":
+            raise UserError(f"{path} is missing: train the base stage first, or start from a pack with --init")
         initialise(model, torch.Generator().manual_seed(args.seed))
-    model = model.to(rank.device)
-    if args.compile:
-        model.compile(dynamic=False)
-        model.encode_history = torch.compile(model.encode_history, dynamic=False)
     chunk = config.action_dim // recording.actions.shape[1]
     source = WindowSource(latents, recording, sum(config.history_sizes), chunk)
-    ends = recording.chunk_ends(chunk, chunks_before=1)
+    batches = Batches(args, source, recording.chunk_ends(chunk, chunks_before=1), rank)
+    make_players = {"base": _base_players, "ode": _ode_players, "distil": _distil_players}[stage]
+    players = make_players(args, model.to(rank.device), batches, path)
+    training_loop(players, Length(args.iterations, args.minutes), seed=args.seed + 2, rank=rank)
+
+
+class Batches:
+    """Windows to learn from: recorded ones, and those that a network plays on from."""
+
+    def __init__(self, args: argparse.Namespace, source: WindowSource, ends: torch.Tensor, rank: Rank):
+        draw = torch.Generator(rank.device).manual_seed((args.seed + 3) * rank.count + rank.index)
+        self._args, self._source, self._ends, self.rank = args, source, ends, rank
+        self.pool = RolloutPool(source, ends, args.rollout_batch, draw) if args.rollout_batch else None
+
+    def recorded(self, generator: torch.Generator) -> Window:
+        """Recorded moments, their past as it was."""
+        pick = torch.randint(len(self._ends), (self._args.batch,), device=self._ends.device, generator=generator)
+        return self._source.draw(self._ends[pick], generator)
+
+    def mixed(self, generator: torch.Generator) -> Window:
+        """Recorded moments with a corrupted past, then those of the pool as they were played."""
+        window = corrupt_past(self.recorded(generator), generator)
+        if self.pool is None:
+            return window
+        return Window(*(torch.cat([a.float(), b.float()]) for a, b in zip(window, self.pool.window, strict=True)))
+
+    def advance(self, made_BC1hw: torch.Tensor, progress: float, generator: torch.Generator) -> None:
+        """Plays the pool on with its rows of `made`, the last ones; for longer as the stage goes on."""
+        if self.pool is not None:
+            rows = made_BC1hw[-self._args.rollout_batch :]
+            length = 1 + (self._args.rollout - 1) * min(1.0, progress / ROLLOUT_RAMP)
+            self.pool.advance(rows.detach(), length, generator)
+
+
+def _base_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, path: Path) -> list[Player]:
+    """Stages 1 and 2 of Helios in one: flow matching at all levels, on recordings and on a little of its own play."""
     levels = pyramid_levels(len(args.draws))
-    schedule = Schedule(
-        args.iterations,
-        args.minutes,
-        learning_rate=args.rate,
-        muon_learning_rate=args.muon_rate,
-        hold=args.hold,
-        ema=args.ema,
-    )
-    draw = torch.Generator(rank.device).manual_seed((args.seed + 3) * rank.count + rank.index)
-    pool = RolloutPool(source, ends, args.rollout_batch, draw) if args.rollout_batch else None
+    _compile(args, model)
 
-    def loss(generator: torch.Generator, progress: float):
-        pick = torch.randint(len(ends), (args.batch,), device=rank.device, generator=generator)
-        taught, figures = pyramid_flow_loss(model, source.draw(ends[pick], generator), levels, args.draws, generator)
-        if pool is None:
+    def loss(generator: torch.Generator, progress: float) -> Loss:
+        taught, figures = pyramid_flow_loss(model, batches.recorded(generator), levels, args.draws, generator)
+        if batches.pool is None:
             return taught, figures
-        played, errors, chunks = rollout_loss(model, pool.window, levels, generator)
-        pool.advance(chunks, 1 + (args.rollout - 1) * min(1.0, progress / ROLLOUT_RAMP), generator)
-        return (taught + played) / 2, figures | errors
+        played, errors, chunks = rollout_loss(model, batches.pool.window, levels, generator)
+        batches.advance(chunks, progress, generator)
+        share = args.rollout_batch / (args.batch + args.rollout_batch)
+        return torch.lerp(taught, played, share), figures | errors
 
-    training_loop(model, loss, schedule, path=path, seed=args.seed + 2, rank=rank)
-    return model
+    return [Player(model, loss, _schedule(args), path)]
+
+
+def _ode_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, path: Path) -> list[Player]:
+    """Stage 3a: one step a level where the teacher takes many."""
+    levels, teacher = pyramid_levels(len(args.draws)), _teacher(args, model, batches.rank)
+    _compile(args, model, teacher)
+
+    def loss(generator: torch.Generator, progress: float) -> Loss:
+        return ode_loss(model, teacher, batches.mixed(generator), levels, args.teacher_steps, generator)
+
+    return [Player(model, loss, _schedule(args), path)]
+
+
+def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, path: Path) -> list[Player]:
+    """Stage 3b: distribution matching against the teacher, and an adversarial critic; on the student's own play too."""
+    levels, teacher = pyramid_levels(len(args.draws)), _teacher(args, model, batches.rank)
+    critic, steps = Critic(copy.deepcopy(teacher)).to(batches.rank.device), [1] * len(args.draws)
+    kept = args.run / CRITIC
+    if kept.is_file():
+        load_into(critic, kept)
+    critic.requires_grad_(True)
+    _compile(args, model, teacher, critic.score)
+
+    def criticise(generator: torch.Generator, progress: float) -> Loss:
+        window = batches.mixed(generator)
+        with torch.no_grad():
+            chunk = student_chunk(model, window, levels, steps, generator)
+        batches.advance(chunk, progress, generator)
+        return critic_loss(critic, chunk, window, levels, generator)
+
+    def distil(generator: torch.Generator, progress: float) -> Loss:
+        window = batches.mixed(generator)
+        chunk = student_chunk(model, window, levels, steps, generator)
+        matched, figures = distribution_matching_loss(chunk, teacher, critic.score, window, levels, progress, generator)
+        if progress < args.adversary_from:
+            return matched, figures
+        judged = judged_loss(critic, chunk, window, levels, generator)
+        return matched + judged, figures | {"judged": judged.detach()}
+
+    critic_schedule = replace(_schedule(args), learning_rate=2 * args.rate, muon_learning_rate=2 * args.muon_rate)
+    return [
+        Player(critic, criticise, critic_schedule, kept),
+        Player(model, distil, _schedule(args), path, every=args.critic_turns),
+    ]
+
+
+def _teacher(args: argparse.Namespace, model: VideoDiT, rank: Rank) -> VideoDiT:
+    """The weights that stage 3 began with, frozen; kept in the run, so that it can be gone on with."""
+    teacher, kept = copy.deepcopy(model), args.run / TEACHER
+    if kept.is_file():
+        load_into(teacher, kept)
+        print(f"the teacher is {kept}", flush=True)
+    elif rank.leads:
+        save_weights(kept, teacher.state_dict())
+    return teacher.eval().requires_grad_(False)
+
+
+def _schedule(args: argparse.Namespace) -> Schedule:
+    return Schedule(learning_rate=args.rate, muon_learning_rate=args.muon_rate, hold=args.hold, ema=args.ema)
+
+
+def _compile(args: argparse.Namespace, *models: VideoDiT) -> None:
+    if args.compile:
+        for model in models:
+            model.encode_history = torch.compile(model.encode_history, dynamic=False)
+            model.tapped = torch.compile(model.tapped, dynamic=False)
 
 
 def _start_from(network: torch.nn.Module, path: Path, init: str | None) -> bool:

@@ -1,6 +1,7 @@
 """`helios-world train`: autoencoder, then transformer, from a collected data set to a run folder.
 
-A run folder holds config.json, vae.safetensors, transformer.safetensors (averaged weights) and a .jsonl log of each.
+A run folder holds config.json, vae.safetensors, transformer.safetensors (averaged weights) and a .jsonl log of each;
+after stage 3 also teacher.safetensors and critic.safetensors.
 """
 
 from __future__ import annotations
@@ -13,11 +14,12 @@ from typing import TYPE_CHECKING
 
 from helios_world.config import PRESETS, SamplerConfig
 from helios_world.errors import UserError, check_name
+from helios_world.training.recipe import STAGES
 
 if TYPE_CHECKING:
     from helios_world.training.ranks import Rank
 
-STAGES = ("all", "autoencoder", "base")
+CHOICES = ("all", "autoencoder", "base", "ode", "distil")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--data", type=Path, required=True, help="folder made by helios-world collect")
     parser.add_argument("--run", type=Path, required=True, help="run folder: weights, config and logs")
-    parser.add_argument("--stage", default="all", choices=STAGES, help="what to train (default: all)")
+    parser.add_argument("--stage", default="all", choices=CHOICES, help="(default: all: autoencoder, then base)")
     parser.add_argument("--preset", default="doom", help=f"network sizes: {', '.join(PRESETS)} (default: doom)")
     parser.add_argument("--init", help="world pack (name or folder) to start from where the run folder is empty")
     parser.add_argument("--device", default=None, help="cuda or cpu (default: cuda where there is one)")
@@ -40,18 +42,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--minutes", type=float, default=18.0, help="of the transformer (default: 18)")
     parser.add_argument("--iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
     parser.add_argument("--batch", type=int, default=256, help="recorded contexts per iteration (default: 256)")
-    parser.add_argument("--rollout-batch", type=int, default=256, help="contexts of the network's own (default: 256)")
-    parser.add_argument("--rollout", type=float, default=10.0, help="chunks it plays on, on average (default: 10)")
+    parser.add_argument("--rollout-batch", type=int, help="contexts of the network's own (default: the stage's)")
+    parser.add_argument("--rollout", type=float, help="chunks it plays on, on average (default: the stage's)")
     parser.add_argument("--draws", type=int, nargs="+", default=[1, 1], help="noise draws per level (default: 1 1)")
-    parser.add_argument("--muon-rate", type=float, default=1.2e-3, help="learning rate of Muon (default: 0.0012)")
-    parser.add_argument("--rate", type=float, default=6e-4, help="learning rate of AdamW (default: 0.0006)")
-    parser.add_argument("--hold", type=float, default=0.3, help="share of the run at full rate (default: 0.3)")
-    parser.add_argument("--ema", type=float, default=0.998, help="of the averaged weights (default: 0.998)")
+    parser.add_argument("--muon-rate", type=float, help="learning rate of Muon (default: the stage's)")
+    parser.add_argument("--rate", type=float, help="learning rate of AdamW (default: the stage's)")
+    parser.add_argument("--hold", type=float, help="share of the run at full rate (default: the stage's)")
+    parser.add_argument("--ema", type=float, help="of the averaged weights (default: the stage's)")
+    parser.add_argument("--teacher-steps", type=int, default=8, help="ode: of the teacher at each level (default: 8)")
+    parser.add_argument("--critic-turns", type=int, default=5, help="distil: of the critic to one of the student (5)")
+    parser.add_argument("--adversary-from", type=float, default=0.2, help="distil: share of it before the heads (0.2)")
     parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
 
 
 def run(args: argparse.Namespace) -> int:
     transformer, autoencoder = PRESETS[check_name("preset", args.preset, PRESETS)]
+    stage = args.stage if args.stage in STAGES else "base"
+    for name, value in vars(STAGES[stage]).items():
+        if getattr(args, name) is None:
+            setattr(args, name, value)
     config = {
         "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if not callable(v)},
         "transformer": transformer.to_dict(),
@@ -60,8 +69,9 @@ def run(args: argparse.Namespace) -> int:
     }
     if not (args.data / "data.json").is_file():
         raise UserError(f"{args.data} holds no data set: make one with helios-world collect")
-    if args.rollout < 1:
-        raise UserError(f"rollout is {args.rollout:g}: must be at least 1 chunk")
+    for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1)):
+        if getattr(args, name) < lowest:
+            raise UserError(f"{name} is {getattr(args, name):g}: must be at least {lowest}")
     if args.dry_run:
         print(json.dumps(config, indent=1))
         return 0
@@ -72,11 +82,11 @@ def run(args: argparse.Namespace) -> int:
             print(json.dumps(config, indent=1))
             args.run.mkdir(parents=True, exist_ok=True)
             (args.run / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
-        train(args, transformer, autoencoder, rank)
+        train(args, stage, transformer, autoencoder, rank)
     return 0
 
 
-def train(args: argparse.Namespace, transformer_config, autoencoder_config, rank: Rank) -> None:
+def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_config, rank: Rank) -> None:
     """Runs the stages asked for."""
     import torch
     import torch._inductor.config
@@ -92,11 +102,11 @@ def train(args: argparse.Namespace, transformer_config, autoencoder_config, rank
     began = time.monotonic()
     recording = load_recording(args.data, rank.device, part=rank.index, parts=rank.count)
     print(f"{len(recording.first)} frames on {rank.device} after {time.monotonic() - began:.0f} s", flush=True)
-    vae = train_autoencoder(args, autoencoder_config, recording, rank, skip=args.stage == "base")
+    vae = train_autoencoder(args, autoencoder_config, recording, rank, skip=args.stage in STAGES)
     if args.stage == "autoencoder":
         return
     began = time.monotonic()
     latents = encode_recording(vae, recording)
     recording = recording.without_frames()
     print(f"frames encoded after {time.monotonic() - began:.0f} s", flush=True)
-    train_transformer(args, transformer_config, latents, recording, rank)
+    train_transformer(args, stage, transformer_config, latents, recording, rank)

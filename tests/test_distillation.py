@@ -1,0 +1,232 @@
+"""Stage 3: each loss against a few lines that say the same, and every stage for some steps on a CPU."""
+
+import copy
+import json
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from helios_world.config import TINY
+from helios_world.demos.cli import main
+from helios_world.model.dit import VideoDiT, initialise
+from helios_world.model.memory import split_memory
+from helios_world.sampling.pyramid import double, halve, level_endpoints, sample_pyramid
+from helios_world.sampling.schedule import LOCAL_SIGMA, pyramid_levels
+from helios_world.training import losses
+from helios_world.training.critic import Critic
+from helios_world.training.data import Window
+from helios_world.training.losses import (
+    CRITIC_WEIGHT,
+    JUDGED_WEIGHT,
+    PENALTY_NOISE,
+    PENALTY_WEIGHT,
+    critic_loss,
+    distribution_matching_loss,
+    flow_loss,
+    judged_loss,
+    ode_loss,
+    remember,
+    student_chunk,
+)
+
+LEVELS = pyramid_levels(2)
+
+
+def seeded(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def network(seed: int) -> VideoDiT:
+    """With weights that answer to everything they are given."""
+    model = VideoDiT(TINY)
+    initialise(model, seeded(seed))
+    generator = seeded(seed + 100)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
+    return model
+
+
+def small_window(batch: int = 3) -> Window:
+    draw = seeded(4)
+    shapes = [(batch, 16, n, 8, 8) for n in (sum(TINY.history_sizes), 1, 1)]
+    return Window(
+        *(torch.randn(shape, generator=draw) for shape in shapes),
+        torch.randint(0, 2, (batch, 1, 28), generator=draw).float(),
+    )
+
+
+@pytest.fixture
+def sigmas(monkeypatch):
+    """The local sigmas of judgement, the same for every call."""
+    fixed = torch.tensor([0.2, 0.5, 0.9])
+    monkeypatch.setattr(losses, "_judged_sigmas", lambda count, device, progress, generator: fixed)
+    return fixed
+
+
+def velocity(model, z, level, sigma, window):
+    """Of each row on its own, without a context worked out before."""
+    rows = []
+    for i in range(len(z)):
+        own = Window(*(part[i : i + 1] for part in window))
+        memory = split_memory(own.history, own.anchor, TINY.history_sizes)
+        rows.append(model(z[i : i + 1], level.timestep(sigma[i : i + 1]), memory, own.actions))
+    return torch.cat(rows)
+
+
+@pytest.mark.parametrize("steps", [1, 3])
+def test_ode_loss_is_one_step_against_many(steps):
+    student, teacher, window = network(1), network(2), small_window()
+    loss, parts = ode_loss(student, teacher, window, LEVELS, steps, seeded(5))
+    draw, errors = seeded(5), []
+    z = 2 * halve(torch.randn(window.clean.shape, generator=draw))
+    for index, level in enumerate(LEVELS):
+        if index:
+            z = double(z)
+            noise = torch.randn(z.shape, generator=draw)
+            z = level.alpha * z + level.beta * (4 / 3) ** 0.5 * (noise - double(halve(noise)))
+        made = z - LOCAL_SIGMA * velocity(student, z, level, torch.full((3,), LOCAL_SIGMA), window)
+        for step in range(steps):
+            sigma = torch.full((3,), LOCAL_SIGMA * (1 - step / steps))
+            z = z - LOCAL_SIGMA / steps * velocity(teacher, z, level, sigma, window)
+        errors.append((made - z.detach()).square().mean())
+    assert [float(part) for part in parts.values()] == pytest.approx([e.item() for e in errors], rel=1e-3)
+    assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-3)
+    loss.backward()
+    assert student.proj_out.weight.grad.abs().sum() > 0 and teacher.proj_out.weight.grad is None
+
+
+def test_a_teacher_of_one_step_has_nothing_to_teach_its_own_copy():
+    model = network(1)
+    loss, _ = ode_loss(copy.deepcopy(model), model, small_window(), LEVELS, 1, seeded())
+    assert loss < 1e-10
+
+
+def test_a_student_of_one_step_plays_as_the_sampler_does():
+    model, window, draw = network(1), small_window(), seeded(7)
+    chunk = student_chunk(model, window, LEVELS, (1, 1), seeded(7))
+    context, levels_left = remember(model, window), []
+
+    def noise(shape, index):
+        if index:
+            levels_left.append(int(torch.randint(1, (1,), generator=draw)))  # the exit drawn in the level before
+        return torch.randn(shape, generator=draw)
+
+    def at(z, t):
+        return model(z, torch.full((len(z),), t), context, window.actions)
+
+    wanted = sample_pyramid(at, noise, tuple(window.clean.shape), LEVELS, (1, 1), 1 / 3)
+    torch.testing.assert_close(chunk, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_gradients_reach_the_student_through_every_level():
+    model, window = network(1), small_window()
+    seen = []
+    step = model.forward
+    model.forward = lambda *args: seen.append(torch.is_grad_enabled()) or step(*args)
+    for seed in range(6):
+        student_chunk(model, window, LEVELS, (3, 3), seeded(seed)).square().mean().backward()
+    assert seen.count(True) == 12, "one step of each level in each of six chunks"
+    assert 12 < len(seen) < 36, "levels are left after one, two or three steps"
+    assert model.patch_long.weight.grad.abs().sum() > 0
+
+
+def test_matching_is_its_equation(sigmas):
+    real, fake, window = network(2), network(3), small_window()
+    chunk = torch.randn(window.clean.shape, generator=seeded(8)).requires_grad_()
+    loss, _ = distribution_matching_loss(chunk, real, fake, window, LEVELS, 0.0, seeded(9))
+    loss.backward()
+    draw, wanted, errors = seeded(9), torch.zeros_like(chunk), []
+    for index in (1, 0):
+        noise = torch.randn(chunk.shape, generator=draw)
+        start, end = level_endpoints(chunk.detach(), noise, LEVELS, index)
+        rows = sigmas[:, None, None, None, None]
+        z = rows * start + (1 - rows) * end
+        ends = [z - rows * velocity(model, z, LEVELS[index], sigmas, window) for model in (fake, real)]
+        direction = (ends[0] - ends[1]) / (end - ends[1]).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
+        errors.append(0.5 * direction.square().mean())
+        pulled = direction / direction.numel() / 2
+        wanted += pulled if index else double(pulled) / 4
+    assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-3)
+    torch.testing.assert_close(chunk.grad, wanted.detach(), rtol=1e-3, atol=1e-7)
+
+
+def test_nothing_pulls_where_both_scores_agree(sigmas):
+    real, window = network(2), small_window()
+    chunk = torch.randn(window.clean.shape, generator=seeded(8))
+    assert distribution_matching_loss(chunk, real, real, window, LEVELS, 0.0, seeded())[0] == 0
+
+
+def test_sigmas_of_judgement_start_with_much_noise_and_end_anywhere():
+    early, late = (losses._judged_sigmas(4000, torch.device("cpu"), p, seeded()) for p in (0.0, 0.5))
+    assert early.mean() > 0.68 and abs(float(late.mean()) - 0.5) < 0.02
+    assert abs(float(late.std()) - 0.96 / 12**0.5) < 0.02
+    assert min(early.min(), late.min()) >= 0.02 and max(early.max(), late.max()) <= 0.98
+
+
+def test_the_critic_learns_by_its_equation(sigmas):
+    critic, window = Critic(network(3)), small_window()
+    chunk = torch.randn(window.clean.shape, generator=seeded(8))
+    loss, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9))
+    draw = seeded(9)
+    context = remember(critic.score, window)
+    flow, _ = flow_loss(critic.score, context, window._replace(clean=chunk), LEVELS, [1, 1], draw)
+    zs = []
+    for clean in (chunk, window.clean):
+        start, end = level_endpoints(clean, torch.randn(clean.shape, generator=draw), LEVELS, 1)
+        zs.append(torch.lerp(end, start, sigmas[:, None, None, None, None]))
+    zs.append(zs[1] + PENALTY_NOISE * torch.randn(zs[1].shape, generator=draw))
+    made, real, shaken = (critic.judge(z, LEVELS[1].timestep(sigmas), context, window.actions) for z in zs)
+    versus = torch.log(1 + made.exp()).mean() + torch.log(1 + (-real).exp()).mean()
+    wanted = flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * (real - shaken).square().mean())
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
+    assert made.shape == (3, len(critic.taps) + 1) and float(parts["versus"]) == pytest.approx(versus.item(), rel=1e-4)
+
+
+def test_the_student_is_judged_by_its_equation(sigmas):
+    critic, window = Critic(network(3)), small_window()
+    chunk = torch.randn(window.clean.shape, generator=seeded(8)).requires_grad_()
+    loss = judged_loss(critic, chunk, window, LEVELS, seeded(9))
+    start, end = level_endpoints(chunk, torch.randn(chunk.shape, generator=seeded(9)), LEVELS, 1)
+    z = torch.lerp(end, start, sigmas[:, None, None, None, None])
+    logits = critic.judge(z, LEVELS[1].timestep(sigmas), remember(critic.score, window), window.actions)
+    assert loss.item() == pytest.approx(JUDGED_WEIGHT * F.softplus(-logits).mean().item(), rel=1e-5)
+    loss.backward()
+    assert chunk.grad.abs().sum() > 0
+
+
+def test_a_critic_comes_to_tell_made_from_real():
+    critic, window = Critic(network(3)), small_window(8)
+    made = 0.3 * window.clean
+    optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
+    for step in range(60):
+        loss, parts = critic_loss(critic, made, window, LEVELS, seeded(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert parts["told"] > 0.8
+
+
+def test_every_stage_runs_and_goes_on(tmp_path, capsys):
+    data, run = tmp_path / "data", tmp_path / "run"
+    assert main(["collect", "--out", str(data), "--frames", "300", "--workers", "1", "--seed", "5"]) == 0
+    common = ["train", "--data", str(data), "--run", str(run), "--preset", "tiny", "--device", "cpu", "--batch", "2"]
+    assert main([*common, "--stage", "ode", "--iterations", "1"]) == 2
+    assert "train the autoencoder first" in capsys.readouterr().err
+    first = ["--autoencoder-iterations", "20", "--autoencoder-batch", "2", "--iterations", "20", "--rollout-batch", "2"]
+    assert main([*common, *first]) == 0
+    weights = run / "transformer.safetensors"
+    states = [weights.read_bytes()]
+    for stage, options in (
+        ("ode", ["--teacher-steps", "2"]),
+        ("distil", ["--rollout-batch", "2", "--critic-turns", "2", "--adversary-from", "0.5"]),
+    ):
+        assert main([*common, "--stage", stage, "--iterations", "20", *options]) == 0
+        states.append(weights.read_bytes())
+    assert len(set(states)) == 3
+    teacher = (run / "teacher.safetensors").read_bytes()
+    assert main([*common, "--stage", "distil", "--iterations", "2", "--rollout-batch", "0"]) == 0
+    assert (run / "teacher.safetensors").read_bytes() == teacher and "the teacher is" in capsys.readouterr().out
+    log = [json.loads(line) for line in (run / "critic.jsonl").read_text().splitlines()]
+    assert log[0]["penalty"] >= 0 and log[0]["versus"] > 0 and "match_1" in (run / "transformer.jsonl").read_text()
