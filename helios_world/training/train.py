@@ -89,15 +89,11 @@ def run(args: argparse.Namespace) -> int:
 def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_config, rank: Rank) -> None:
     """Runs the stages asked for."""
     import torch
-    import torch._inductor.config
 
     from helios_world.training.data import encode_recording, load_recording
     from helios_world.training.stages import train_autoencoder, train_transformer
 
     torch.set_float32_matmul_precision("high")
-    if args.compile:
-        # This fusion leaves parts of the gradients of modulation tables unwritten (pytorch#193061, torch 2.10 to 2.13).
-        torch._inductor.config.triton.mix_order_reduction = False
     torch.manual_seed(args.seed)
     began = time.monotonic()
     recording = load_recording(args.data, rank.device, part=rank.index, parts=rank.count)
