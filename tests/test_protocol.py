@@ -60,7 +60,9 @@ def reset_messages(draw):
 
 
 by_type = {
-    protocol.Hello: st.builds(protocol.Hello, counts, short, st.text(max_size=64)),
+    protocol.Hello: st.builds(
+        protocol.Hello, counts, short, st.text(max_size=64), st.lists(st.text(max_size=16), max_size=16).map(tuple)
+    ),
     protocol.Reset: reset_messages(),
     protocol.Step: st.builds(protocol.Step, counts, buttons),
     protocol.Act: st.builds(protocol.Act, counts, numbers, buttons, counts),

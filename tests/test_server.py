@@ -12,7 +12,7 @@ from helios_world.bridge import protocol
 from helios_world.bridge.server import LEASE, WorldServer
 from helios_world.engine import WorldEngine
 from helios_world.errors import UserError
-from helios_world.testing import FakeWorldModel
+from helios_world.testing import FAKE_CARD, FakeWorldModel
 
 
 class CountingModel(FakeWorldModel):
@@ -118,6 +118,22 @@ def test_another_version_is_refused(serve):
     peer = serve().peer(hello=False)
     reply = peer.ask(protocol.Hello(99, "test"))
     assert (reply.code, "99" in reply.message) == ("version", True)
+
+
+@pytest.mark.parametrize(
+    ("codecs", "chosen"), [(("raw", "jpeg"), "raw"), (("jpeg",), "jpeg"), (("h264", "jpeg", "raw"), "raw")]
+)
+def test_the_codec_is_one_that_the_client_reads(serve, codecs, chosen):
+    peer = serve().peer(hello=False)
+    assert peer.ask(protocol.Hello(protocol.VERSION, "test", codecs=codecs)).codec == chosen
+    peer.start()
+    frames = peer.ask(protocol.Step(2, frozenset()))
+    assert frames.codec == chosen and protocol.unpack_frames(frames).shape == (4, *FAKE_CARD.frame_shape)
+
+
+def test_a_client_that_reads_nothing_of_ours_is_refused(serve):
+    reply = serve().peer(hello=False).ask(protocol.Hello(protocol.VERSION, "test", codecs=("h264",)))
+    assert (reply.code, reply.message) == ("codec", "client reads h264: this server has raw, jpeg")
 
 
 def test_a_tap_shorter_than_a_chunk_acts(serve):

@@ -22,6 +22,7 @@ from helios_world.world import Start
 
 VERSION = 1
 CODECS = ("raw", "jpeg")
+CODES = ("bad_message", "bad_request", "busy", "codec", "engine", "no_world", "unknown_session", "version")
 PROMPT_VERBS = ("change", "queue", "cancel")
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
@@ -38,11 +39,16 @@ _START_RANKS = {"image": 3, "video": 4, "actions": 2}
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """First message of a connection. `session`: ticket of a session to take up again, or "" for a new one."""
+    """First message of a connection.
+
+    `session`: ticket of a session to take up again, or "" for a new one. `codecs`: what the client can read; the server
+    takes its own if it is among them, else the first that it knows.
+    """
 
     version: int
     client: str
     session: str = ""
+    codecs: tuple[str, ...] = CODECS
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +180,7 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class Error:
-    """`code`: bad_message, bad_request, busy, engine, no_world, unknown_session or version. Request 0: not a reply."""
+    """`code`: one of CODES. Request 0: not a reply."""
 
     request: int
     code: str
@@ -393,7 +399,15 @@ _CARD: dict[str, check.Check] = {
 }
 _REQUEST: dict[str, check.Check] = {"request": check.count}
 _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
-    "hello": (Hello, {"version": check.count, "client": _NAME, "session": check.text(64)}),
+    "hello": (
+        Hello,
+        {
+            "version": check.count,
+            "client": _NAME,
+            "session": check.text(64),
+            "codecs": check.list_of(check.text(16), 16),
+        },
+    ),
     "reset": (
         Reset,
         {

@@ -42,6 +42,7 @@ class _Seat:
     peer: bytes | None
     heard: float
     session: Session | None = None
+    codec: str = "raw"
     real_time: bool = False
     latch: ActionLatch = field(default_factory=ActionLatch)
     seq: int = 0  # of the newest Act
@@ -68,7 +69,7 @@ class WorldServer:
 
     Args:
         address: "tcp://127.0.0.1:PORT" (port 0 or * picks a free one) or "ipc://PATH". Only loopback.
-        codec: "raw" or "jpeg" (quality 90, 4:4:4).
+        codec: "raw" or "jpeg" (quality 90, 4:4:4), for clients that read it.
         start: what a session starts from whose client gives neither material nor a prompt.
         max_sessions: clients beyond it are told `busy`, unless a session without a client can make room.
         clock: monotonic, in seconds.
@@ -169,6 +170,11 @@ class WorldServer:
             text = f"client speaks version {hello.version}: this server speaks {protocol.VERSION}"
             self._send(peer, protocol.Error(0, "version", text))
             return
+        codec = next((c for c in (self._codec, *hello.codecs) if c in hello.codecs and c in protocol.CODECS), None)
+        if codec is None:
+            text = f"client reads {', '.join(hello.codecs) or 'no codec'}: this server has {', '.join(protocol.CODECS)}"
+            self._send(peer, protocol.Error(0, "codec", text))
+            return
         known = self._by_peer.get(peer)
         seat = self._seats.get(hello.session) or known
         if known is not None and known is not seat:  # one connection, one session
@@ -180,13 +186,14 @@ class WorldServer:
             seat = self._new_seat(None)
         if seat.peer is not None and seat.peer != peer:
             self._leave(seat)
+        seat.codec = codec
         if seat.peer is None:
             # What was held or asked for belonged to a connection that is gone.
             seat.latch, seat.wanted, seat.seq = ActionLatch(), 0, 0
         seat.peer, seat.heard = peer, self._clock()
         self._by_peer[peer] = seat
         card = self._engine.card
-        self._send(peer, protocol.Welcome(protocol.VERSION, card, seat.ticket, self._codec, seat.next_chunk))
+        self._send(peer, protocol.Welcome(protocol.VERSION, card, seat.ticket, seat.codec, seat.next_chunk))
 
     def _act(self, seat: _Seat, act: protocol.Act) -> None:
         if act.seq <= seat.seq:
@@ -313,7 +320,7 @@ class WorldServer:
 
     def _frames(self, seat: _Seat, request: int, chunk: Chunk) -> protocol.Frames:
         made_at = self._clock()
-        lengths, payload = protocol.pack_frames(chunk.frames, self._codec)
+        lengths, payload = protocol.pack_frames(chunk.frames, seat.codec)
         shape = chunk.frames.shape
         return protocol.Frames(
             request,
@@ -321,7 +328,7 @@ class WorldServer:
             seat.seq,
             seat.sent_at,
             shape,
-            self._codec,
+            seat.codec,
             lengths,
             chunk.seconds,
             made_at,
