@@ -41,6 +41,11 @@ COMMANDS = {
             "generate --image coast.jpg --seconds 60 -o coast.mp4 --weights Helios-Distilled --offload",
         ),
     ),
+    "keygen": Command(
+        "helios_world.demos.keygen",
+        "make keys for servers beyond this machine",
+        ("keygen server", "keygen ada --out keys"),
+    ),
     "worlds": Command(
         "helios_world.demos.worlds",
         "list the installed worlds with their scenes and buttons",

@@ -51,6 +51,7 @@ class Plan:
     options: EngineOptions
     start: Start
     connect: str | None
+    keys: tuple[Path | None, Path | None]
     controller: tuple[str, Path | None]
     recording: Recording | None
     seconds: float | None
@@ -70,6 +71,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--controller", help=f"what steers: {CONTROLLERS} (default: keyboard; headless: a short script)"
     )
     parser.add_argument("--connect", metavar="ADDRESS", help="join a running `helios-world serve` (tcp://HOST:PORT)")
+    parser.add_argument(
+        "--key", metavar="FILE.key", type=Path, help="key pair of yours, for a server that asks for keys"
+    )
+    parser.add_argument("--server-key", metavar="FILE.pub", type=Path, help="public key of that server")
     parser.add_argument("--scale", type=int, help="window pixels per world pixel (default: about 640 across)")
     add_start_arguments(parser)
     add_engine_arguments(parser)
@@ -96,6 +101,8 @@ def check(args: argparse.Namespace) -> Plan:
     options = replace(options, dtype=check_name("dtype", _agreed("dtype", args.dtype, recording, "auto"), DTYPES))
     card, start = None, Start(prompt=args.prompt)
     if args.connect is None:
+        if args.key is not None or args.server_key is not None:
+            raise UserError("keys are for a server elsewhere: give its address with --connect")
         from helios_world.pack import read_card
 
         card = read_card(_agreed("world", args.world, recording, "doom"), options)
@@ -110,6 +117,7 @@ def check(args: argparse.Namespace) -> Plan:
         options=options,
         start=start,
         connect=args.connect,
+        keys=(args.key, args.server_key),
         controller=(kind, file),
         recording=recording,
         seconds=args.seconds,
@@ -204,7 +212,10 @@ def _headless(plan: Plan) -> int:
         dtype = str(engine.model.dtype).removeprefix("torch.")  # what "auto" came to is what a replay must ask for
         session = engine.open(plan.scene, seed=plan.seed, start=plan.start)[0]
     else:
-        session = open_session(scene=plan.scene, seed=plan.seed, start=plan.start, connect=plan.connect)
+        key, server_key = plan.keys
+        session = open_session(
+            scene=plan.scene, seed=plan.seed, start=plan.start, connect=plan.connect, key=key, server_key=server_key
+        )
     try:
         card = session.card
         controller = make_controller(plan, card)
@@ -230,6 +241,7 @@ def _windowed(plan: Plan) -> str | None:
     """Plays in a window; returns why none could be opened, or None when the game is over."""
     if find_spec("pygame") is None:
         raise MissingExtra("pygame", "play")
+    from helios_world.bridge.keys import read_client_keys
     from helios_world.bridge.process import ServerProcess
     from helios_world.bridge.stream import WorldStream
     from helios_world.demos.link import Link
@@ -237,8 +249,9 @@ def _windowed(plan: Plan) -> str | None:
     # The generator loads in its process while this one opens the window.
     words = ["--world", plan.world, *engine_words(plan.options)]
     server = ServerProcess(words) if plan.connect is None else None
+    keys = read_client_keys(*plan.keys)
     link = Link(
-        WorldStream,
+        lambda address: WorldStream(address, keys=keys),
         scene=plan.scene,
         seed=plan.seed,
         start=plan.start,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from helios_world.demos.engine_arguments import add_engine_arguments, read_engine_options
 from helios_world.demos.material import add_start_arguments, read_start
@@ -13,9 +14,15 @@ from helios_world.errors import UserError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="doom", help="name of a world pack, or the path of a pack folder (doom)")
-    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; only loopback (127.0.0.1)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need keys")
     parser.add_argument("--port", type=int, default=5557, help="port to listen on; 0 picks a free one (5557)")
-    parser.add_argument("--codec", choices=("raw", "jpeg"), default="raw", help="how frames travel (raw)")
+    parser.add_argument("--codec", choices=("raw", "jpeg"), help="how frames travel (raw on loopback, else jpeg)")
+    parser.add_argument("--key", metavar="FILE.key", type=Path, help="key pair of this server, made by keygen")
+    parser.add_argument(
+        "--allow", metavar="FILE.pub", type=Path, action="append", default=[],
+        help="public key of a client that may come in, or a folder of them; may be given more than once",
+    )  # fmt: skip
+    parser.add_argument("--insecure", action="store_true", help="beyond loopback without keys: everybody may come in")
     parser.add_argument("--threads", type=int, help="CPU threads of the generator (all cores)")
     parser.add_argument("--max-sessions", type=int, default=8, help="worlds at the same time (8)")
     parser.add_argument(
@@ -41,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from helios_world.bridge.door import LOOPBACK, check_address
     from helios_world.bridge.process import announce
     from helios_world.bridge.server import WorldServer
 
@@ -48,11 +56,15 @@ def _serve(args: argparse.Namespace) -> int:
         raise UserError(f"port is {args.port}: must be from 0 to 65535")
     if args.threads is not None and args.threads < 1:
         raise UserError(f"threads is {args.threads}: must be at least 1")
+    lock, address = _read_lock(args), f"tcp://{args.host}:{args.port}"
+    check_address(address, lock, args.insecure)
     engine = _load(args)
     server = WorldServer(
         engine,
-        f"tcp://{args.host}:{args.port}",
-        codec=args.codec,
+        address,
+        lock=lock,
+        insecure=args.insecure,
+        codec=args.codec or ("raw" if LOOPBACK.fullmatch(address) else "jpeg"),
         start=read_start(args, engine.card),
         max_sessions=args.max_sessions,
     )
@@ -68,6 +80,16 @@ def _serve(args: argparse.Namespace) -> int:
     finally:
         server.close()
     return 130
+
+
+def _read_lock(args: argparse.Namespace):
+    from helios_world.bridge.keys import Lock, read_allowed, read_pair
+
+    if args.key is None and not args.allow:
+        return None
+    if args.key is None or not args.allow:
+        raise UserError("a server with keys needs both: --key, its own, and --allow, its clients'")
+    return Lock(read_pair(args.key), read_allowed(args.allow))
 
 
 def _load(args: argparse.Namespace):

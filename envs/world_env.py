@@ -39,6 +39,7 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
             of the process share and that are loaded at the first reset.
         session: a session to use instead of opening one. It stays open when the env closes.
         timeout: seconds until a request that the server does not answer raises; more than one of its chunks takes.
+        key, server_key: files of this client's key pair and of the server's public key, for one that asks for keys.
         prompt: what is to be seen, in words, in a world that takes a prompt; None for the scene's own.
         options: of `helios_world.engine_options.EngineOptions`, such as dtype="float32" or weights="DIR": for networks
             in this process.
@@ -59,6 +60,8 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         connect: str | None = None,
         session: Session | RemoteSession | None = None,
         timeout: float = 10.0,
+        key: str | None = None,
+        server_key: str | None = None,
         prompt: str | None = None,
         **options: Any,
     ):
@@ -66,6 +69,7 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
             raise UserError(f"unknown render_mode {render_mode!r}: choose from rgb_array or None")
         self.render_mode = render_mode
         self._world, self._connect, self._timeout = world, connect, timeout
+        self._key, self._server_key = key, server_key
         self._options, self._prompt = EngineOptions.from_dict(options), prompt
         self._owns_session = session is None
         self._session = self._join() if session is None and connect is not None else session
@@ -154,8 +158,10 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
 
     def _join(self) -> RemoteSession:
         from helios_world.bridge.client import RemoteSession
+        from helios_world.bridge.keys import read_client_keys
 
-        return RemoteSession(self._connect, timeout=self._timeout)
+        keys = read_client_keys(self._key, self._server_key)
+        return RemoteSession(self._connect, timeout=self._timeout, keys=keys)
 
     def _parse_options(self, options: dict[str, Any]) -> tuple[str, Start]:
         unknown = sorted(set(options) - set(RESET_OPTIONS))

@@ -22,6 +22,8 @@ def open_session(
     start: Start = Start(),
     connect: str | None = None,
     timeout: float = 10.0,
+    key: str | None = None,
+    server_key: str | None = None,
     **options: Any,
 ) -> Session | RemoteSession:
     """A live session.
@@ -31,6 +33,7 @@ def open_session(
         scene: None for the pack's first.
         connect: address of a running `helios-world serve`, such as "tcp://127.0.0.1:5557"; None generates here.
         timeout: seconds until a request that the server does not answer raises; more than one of its chunks takes.
+        key, server_key: files of this client's key pair and of the server's public key, for one that asks for keys.
         options: of `EngineOptions`, such as dtype="float32" or weights="DIR": for networks in this process.
     Raises:
         UserError: an unknown world, scene or option, a damaged pack, a missing extra.
@@ -38,8 +41,9 @@ def open_session(
     """
     if connect is not None:
         from helios_world.bridge.client import RemoteSession
+        from helios_world.bridge.keys import read_client_keys
 
-        session = RemoteSession(connect, timeout=timeout)
+        session = RemoteSession(connect, timeout=timeout, keys=read_client_keys(key, server_key))
         session.reset(scene, seed=seed, start=start)
         return session
     return load_engine(world, EngineOptions.from_dict(options)).open(scene, seed=seed, start=start)[0]

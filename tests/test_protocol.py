@@ -1,6 +1,7 @@
 """The protocol: every message round-trips; whatever else comes is a ProtocolError and nothing worse."""
 
 import dataclasses
+import re
 
 import msgpack
 import numpy as np
@@ -74,7 +75,9 @@ by_type = {
     protocol.Fork: st.builds(protocol.Fork, counts),
     protocol.Ping: st.builds(protocol.Ping, numbers),
     protocol.Close: st.builds(protocol.Close),
-    protocol.Welcome: st.builds(protocol.Welcome, counts, cards, short, st.sampled_from(protocol.CODECS), counts),
+    protocol.Welcome: st.builds(
+        protocol.Welcome, counts, cards, short, st.sampled_from(protocol.CODECS), counts, counts
+    ),
     protocol.Frames: frames_messages(),
     protocol.Done: st.builds(protocol.Done, counts, counts, short, blobs),
     protocol.Error: st.builds(protocol.Error, counts, short, short),
@@ -204,3 +207,15 @@ def test_a_jpeg_of_another_size_or_no_jpeg_is_refused():
     ):
         with pytest.raises(ProtocolError, match="JPEG"):
             protocol.unpack_frames(bad)
+
+
+def test_the_page_says_what_the_code_does(pytestconfig):
+    """Every message, key and error code of the protocol stands in docs/protocol.md."""
+    page = (pytestconfig.rootpath / "docs" / "protocol.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*)$", page, re.MULTILINE))
+    for name, (_, checks) in protocol._KINDS.items():
+        assert name in rows, f"{name} is not there"
+        missing = {key for key in checks if f"`{key}`" not in rows[name]}
+        assert not missing, f"{name}: {missing}"
+    assert all(f"`{key}`" in page for key in protocol._CARD)
+    assert set(protocol.CODES) <= set(rows)

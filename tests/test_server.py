@@ -345,10 +345,17 @@ def test_a_client_that_takes_nothing_delays_nobody(serve):
 
 
 @pytest.mark.parametrize(
-    "address", ["tcp://0.0.0.0:0", "tcp://*:0", "tcp://10.0.0.1:5557", "nonsense", "tcp://127.0.0.1"]
+    ("address", "words"),
+    [
+        ("tcp://0.0.0.0:0", "beyond this machine, without keys"),
+        ("tcp://*:0", "beyond this machine, without keys"),
+        ("tcp://10.0.0.1:5557", "beyond this machine, without keys"),
+        ("nonsense", "must be like tcp://127.0.0.1:5557"),
+        ("tcp://127.0.0.1", "must be like tcp://127.0.0.1:5557"),
+    ],
 )
-def test_only_loopback(address):
-    with pytest.raises(UserError, match="loopback"):
+def test_only_loopback_unless_told_otherwise(address, words):
+    with pytest.raises(UserError, match=words):
         WorldServer(WorldEngine(FakeWorldModel()), address)
 
 

@@ -9,6 +9,8 @@ import zmq
 
 from helios_world.action import NOOP, Action
 from helios_world.bridge import protocol
+from helios_world.bridge.door import LOOPBACK
+from helios_world.bridge.keys import ClientKeys
 from helios_world.card import WorldCard
 from helios_world.engine import Chunk
 from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError
@@ -27,18 +29,19 @@ class RemoteSession:
     Args:
         address: of a running `helios-world serve`, such as "tcp://127.0.0.1:5557".
         timeout: seconds until a request that nobody answers raises ConnectionLost.
+        keys: for a server that asks for them; a server with another key than this is not talked to.
     Raises:
         UserError: malformed address; a request that the world refuses, such as an unknown scene or button.
         ServerError: the server is full, speaks another version, failed, or no longer has this world.
         ConnectionLost: nothing answers within the timeout.
     """
 
-    def __init__(self, address: str, *, timeout: float = 10.0, ticket: str = ""):
+    def __init__(self, address: str, *, timeout: float = 10.0, ticket: str = "", keys: ClientKeys | None = None):
         if not timeout > 0:
             raise UserError(f"timeout is {timeout}: must be above 0 seconds")
         self._address, self._timeout = address, timeout
-        self._ticket, self._request = ticket, 0
-        self._socket: zmq.Socket | None = open_socket(address)
+        self._ticket, self._request, self._keys = ticket, 0, keys
+        self._socket: zmq.Socket | None = open_socket(address, keys)
         try:
             self._hello(time.monotonic() + timeout)
         except BaseException:
@@ -90,7 +93,7 @@ class RemoteSession:
     def fork(self) -> RemoteSession:
         """A twin over a connection of its own: the same world from here on, as long as it gets the same actions."""
         twin = self._ask(protocol.Fork(self._number())).session
-        return RemoteSession(self._address, timeout=self._timeout, ticket=twin)
+        return RemoteSession(self._address, timeout=self._timeout, ticket=twin, keys=self._keys)
 
     def close(self) -> None:
         """Ends the session on the server. No other call may follow but `close`."""
@@ -121,7 +124,11 @@ class RemoteSession:
             if attempt < _ATTEMPTS:
                 self._reconnect(deadline)
                 self._send(parts)
-        raise ConnectionLost(f"no answer from {self._address} within {self._timeout:g} s")
+        raise self._silent()
+
+    def _silent(self) -> ConnectionLost:
+        hint = "" if LOOPBACK.fullmatch(self._address) else ": is it there, and are the keys right?"
+        return ConnectionLost(f"no answer from {self._address} within {self._timeout:g} s{hint}")
 
     def _reply(self, number: int, until: float) -> protocol.Frames | protocol.Done | None:
         while (message := self._receive(until)) is not None:
@@ -141,16 +148,17 @@ class RemoteSession:
             if isinstance(message, protocol.Welcome):
                 lost = self._ticket and message.session != self._ticket
                 self._card, self._ticket = message.card, message.session
+                self._request = max(self._request, message.answered)
                 if lost:
                     raise ServerError(
                         "unknown_session", f"{self._address} no longer has this world: reset or restore a snapshot"
                     )
                 return
-        raise ConnectionLost(f"no answer from {self._address} within {self._timeout:g} s")
+        raise self._silent()
 
     def _reconnect(self, deadline: float) -> None:
         self._socket.close(0)
-        self._socket = open_socket(self._address)
+        self._socket = open_socket(self._address, self._keys)
         self._hello(deadline)
 
     def _send(self, parts: list[bytes]) -> None:
@@ -167,7 +175,7 @@ class RemoteSession:
             raise ServerError("bad_message", f"{self._address} sent what is no message: {error}") from None
 
 
-def open_socket(address: str) -> zmq.Socket:
+def open_socket(address: str, keys: ClientKeys | None = None) -> zmq.Socket:
     """A DEALER that connects to `address`, at once or when a server is there. UserError for a malformed address."""
     socket = zmq.Context.instance().socket(zmq.DEALER)
     socket.linger = 0
@@ -175,6 +183,9 @@ def open_socket(address: str) -> zmq.Socket:
     socket.maxmsgsize = protocol.MAX_MESSAGE
     socket.sndbuf = socket.rcvbuf = protocol.SOCKET_BUFFER
     socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 1500
+    if keys is not None:
+        socket.curve_publickey, socket.curve_secretkey = keys.own.public.encode(), keys.own.secret.encode()
+        socket.curve_serverkey = keys.server.encode()
     try:
         socket.connect(address)
     except zmq.ZMQError as error:

@@ -22,7 +22,7 @@ from helios_world.world import Start
 
 VERSION = 1
 CODECS = ("raw", "jpeg")
-CODES = ("bad_message", "bad_request", "busy", "codec", "engine", "no_world", "unknown_session", "version")
+CODES = ("bad_message", "bad_request", "busy", "codec", "engine", "no_world", "rate", "unknown_session", "version")
 PROMPT_VERBS = ("change", "queue", "cancel")
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
@@ -135,13 +135,18 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
-    """Answers Hello. `chunk`: index of the next chunk, 0 for a session that has no world yet."""
+    """Answers Hello.
+
+    `chunk`: index of the next chunk, 0 for a session that has no world yet. `answered`: highest request done; who takes
+    the session up goes on from there.
+    """
 
     version: int
     card: WorldCard
     session: str
     codec: str
     chunk: int
+    answered: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -443,6 +448,7 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
             "session": check.text(64),
             "codec": check.one_of(CODECS),
             "chunk": check.count,
+            "answered": check.count,
         },
     ),
     "frames": (

@@ -7,7 +7,6 @@ Real-time frames are dropped for a client that does not take them; replies wait 
 from __future__ import annotations
 
 import logging
-import re
 import secrets
 import time
 from collections import deque
@@ -18,6 +17,8 @@ import zmq
 
 from helios_world.action import Action, ActionLatch, check_buttons
 from helios_world.bridge import protocol
+from helios_world.bridge.door import Door
+from helios_world.bridge.keys import Lock
 from helios_world.engine import Chunk, Session, WorldEngine
 from helios_world.errors import ProtocolError, UserError, check_name
 from helios_world.snapshot import load_snapshot
@@ -26,12 +27,9 @@ from helios_world.world import Start
 _log = logging.getLogger(__name__)
 
 LEASE = 30.0  # seconds that a session outlives the last word from its client
-_LOOPBACK = re.compile(r"(tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):(\d+|\*)|ipc://.+|inproc://.+)")
 _DRAIN = 1000  # messages taken before the next batch, so that a flood stops no world
 _BACKLOG = 64  # replies that may wait for one client before it is given up
-_HIGH_WATER = (
-    16  # messages that the socket itself holds for one client, before frames are dropped and replies kept here
-)
+_BURST, _RATE = 60, 20.0  # requests (all but Step) of one session at once, and per second
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +40,10 @@ class _Seat:
     peer: bytes | None
     heard: float
     session: Session | None = None
+    key: str = ""  # public key of the client, where keys are asked for
     codec: str = "raw"
+    spent: float = 0.0  # requests made lately; falls by _RATE a second
+    spent_at: float = 0.0
     real_time: bool = False
     latch: ActionLatch = field(default_factory=ActionLatch)
     seq: int = 0  # of the newest Act
@@ -57,6 +58,14 @@ class _Seat:
     def next_chunk(self) -> int:
         return 0 if self.session is None else self.session.state.chunk
 
+    def may_ask(self, now: float) -> bool:
+        """Whether one more request is within the rate; steps are not counted."""
+        self.spent, self.spent_at = max(0.0, self.spent - _RATE * (now - self.spent_at)), now
+        if self.spent >= _BURST:
+            return False
+        self.spent += 1
+        return True
+
     def take_due(self) -> Action | None:
         """The action of the chunk to make now; None: nothing to make."""
         if self.step is not None:
@@ -68,13 +77,14 @@ class WorldServer:
     """Serves the worlds of `engine`.
 
     Args:
-        address: "tcp://127.0.0.1:PORT" (port 0 or * picks a free one) or "ipc://PATH". Only loopback.
+        address: "tcp://127.0.0.1:PORT" (port 0 or * picks a free one) or "ipc://PATH".
+        lock: the keys that clients need; None on loopback. Beyond it, None needs `insecure`.
         codec: "raw" or "jpeg" (quality 90, 4:4:4), for clients that read it.
         start: what a session starts from whose client gives neither material nor a prompt.
         max_sessions: clients beyond it are told `busy`, unless a session without a client can make room.
         clock: monotonic, in seconds.
     Raises:
-        UserError: the address is not loopback, malformed or in use; an unknown codec.
+        UserError: the address is malformed, in use, or beyond loopback without keys; an unknown codec.
     """
 
     def __init__(
@@ -82,6 +92,8 @@ class WorldServer:
         engine: WorldEngine,
         address: str = "tcp://127.0.0.1:0",
         *,
+        lock: Lock | None = None,
+        insecure: bool = False,
         codec: str = "raw",
         start: Start = Start(),
         max_sessions: int = 8,
@@ -98,9 +110,8 @@ class WorldServer:
         self._ahead: deque[_Seat] = deque()  # stepped, and not yet worked ahead for
         self._swept = clock()
         self._busy = f"all {max_sessions} sessions of this server are taken"
-        self._context = zmq.Context()
-        self._socket = _bind(self._context, address)
-        self.address: str = self._socket.last_endpoint.decode().rstrip("\0")
+        self._door = Door(address, lock=lock, insecure=insecure)
+        self._socket, self.address = self._door.socket, self._door.address
 
     def serve(self, stop: Callable[[], bool]) -> None:
         """Serves until `stop()`, which is asked at least ten times a second."""
@@ -125,29 +136,30 @@ class WorldServer:
 
     def close(self) -> None:
         """Frees the port and forgets all sessions."""
-        self._socket.close(0)
-        self._context.term()
+        self._door.close()
         self._seats.clear()
 
     def _drain(self) -> None:
         for _ in range(_DRAIN):
             try:
-                peer, *parts = self._socket.recv_multipart(zmq.NOBLOCK)
+                frames = self._socket.recv_multipart(zmq.NOBLOCK, copy=False)
             except zmq.Again:
                 return
+            key = str(frames[0].get("User-Id")) if self._door.locked else ""
+            peer, *parts = (frame.bytes for frame in frames)
             try:
                 message = protocol.decode(parts)
             except ProtocolError as error:
                 self._send(peer, protocol.Error(0, "bad_message", str(error)))
                 continue
-            self._receive(peer, message)
+            self._receive(peer, key, message)
 
-    def _receive(self, peer: bytes, message: protocol.Message) -> None:
+    def _receive(self, peer: bytes, key: str, message: protocol.Message) -> None:
         if isinstance(message, protocol.Hello):
-            self._welcome(peer, message)
+            self._welcome(peer, key, message)
             return
         seat = self._by_peer.get(peer)
-        if seat is None:
+        if seat is None or seat.key != key:
             if not isinstance(message, protocol.Close | protocol.Act | protocol.Ping):
                 text = "say hello first: this connection has no session"
                 self._send(peer, protocol.Error(getattr(message, "request", 0), "unknown_session", text))
@@ -165,7 +177,7 @@ class WorldServer:
             case _:
                 self._send(peer, protocol.Error(0, "bad_message", "only a server sends this message"))
 
-    def _welcome(self, peer: bytes, hello: protocol.Hello) -> None:
+    def _welcome(self, peer: bytes, key: str, hello: protocol.Hello) -> None:
         if hello.version != protocol.VERSION:
             text = f"client speaks version {hello.version}: this server speaks {protocol.VERSION}"
             self._send(peer, protocol.Error(0, "version", text))
@@ -177,13 +189,15 @@ class WorldServer:
             return
         known = self._by_peer.get(peer)
         seat = self._seats.get(hello.session) or known
+        if seat is not None and seat.key != key:  # a ticket opens nothing for another key
+            seat = None
         if known is not None and known is not seat:  # one connection, one session
             self._leave(known)
         if seat is None:
             if not self._has_room():
                 self._send(peer, protocol.Error(0, "busy", self._busy))
                 return
-            seat = self._new_seat(None)
+            seat = self._new_seat(None, key)
         if seat.peer is not None and seat.peer != peer:
             self._leave(seat)
         seat.codec = codec
@@ -193,7 +207,8 @@ class WorldServer:
         seat.peer, seat.heard = peer, self._clock()
         self._by_peer[peer] = seat
         card = self._engine.card
-        self._send(peer, protocol.Welcome(protocol.VERSION, card, seat.ticket, seat.codec, seat.next_chunk))
+        welcome = protocol.Welcome(protocol.VERSION, card, seat.ticket, seat.codec, seat.next_chunk, seat.answered)
+        self._send(peer, welcome)
 
     def _act(self, seat: _Seat, act: protocol.Act) -> None:
         if act.seq <= seat.seq:
@@ -226,6 +241,9 @@ class WorldServer:
             return
         if seat.session is None and not isinstance(message, protocol.Reset | protocol.Restore):
             self._fail(seat, message.request, "no_world", "nothing was started: send reset first")
+            return
+        if not isinstance(message, protocol.Step) and not seat.may_ask(self._clock()):
+            self._fail(seat, message.request, "rate", f"over {_RATE:g} requests a second: ask more slowly")
             return
         try:
             if isinstance(message, protocol.Step):
@@ -266,7 +284,7 @@ class WorldServer:
             return protocol.Done(message.request, seat.next_chunk, payload=seat.session.snapshot())
         if not self._has_room():
             return protocol.Error(message.request, "busy", self._busy)
-        twin = self._new_seat(seat.session.fork())
+        twin = self._new_seat(seat.session.fork(), seat.key)
         return protocol.Done(message.request, seat.next_chunk, session=twin.ticket)
 
     def _tell(self, session: Session, message: protocol.Prompt) -> None:
@@ -350,8 +368,8 @@ class WorldServer:
 
     # Seats
 
-    def _new_seat(self, session: Session | None) -> _Seat:
-        seat = _Seat(secrets.token_hex(16), None, self._clock(), session)
+    def _new_seat(self, session: Session | None, key: str) -> _Seat:
+        seat = _Seat(secrets.token_hex(16), None, self._clock(), session, key)
         self._seats[seat.ticket] = seat
         return seat
 
@@ -448,27 +466,3 @@ class WorldServer:
 
 def _short(text: str) -> str:
     return text[:2000]
-
-
-def _bind(context: zmq.Context, address: str) -> zmq.Socket:
-    if not _LOOPBACK.fullmatch(address):
-        context.term()
-        raise UserError(f"cannot serve on {address!r}: only loopback, as in tcp://127.0.0.1:5557, or ipc://PATH")
-    socket = context.socket(zmq.ROUTER)
-    socket.linger = 0
-    socket.router_mandatory = 1
-    socket.sndhwm = _HIGH_WATER
-    socket.maxmsgsize = protocol.MAX_MESSAGE
-    socket.sndbuf = socket.rcvbuf = protocol.SOCKET_BUFFER
-    socket.heartbeat_ivl, socket.heartbeat_timeout = 500, 1500
-    if address.startswith("tcp://[::1]"):
-        socket.ipv6 = True
-    try:
-        socket.bind(re.sub(r":0$", ":*", address))
-    except zmq.ZMQError as error:
-        socket.close(0)
-        context.term()
-        if error.errno == zmq.EADDRINUSE:
-            raise UserError(f"{address} is in use: choose another port, or 0 for any free one") from None
-        raise UserError(f"cannot serve on {address!r}: {error}") from None
-    return socket

@@ -19,6 +19,7 @@ from zmq.utils.monitor import recv_monitor_message
 from helios_world.action import check_buttons
 from helios_world.bridge import protocol
 from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
+from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, UserError
@@ -67,6 +68,7 @@ class WorldStream:
     """Plays one session of the server at `address`, which need not be there yet.
 
     Args:
+        keys: for a server that asks for them.
         clock: monotonic, in seconds; the one that sleeping is measured with.
         autosave: seconds between the snapshots kept for going on after a loss.
     Raises:
@@ -80,8 +82,15 @@ class WorldStream:
             None where `hold` does that. The same n is asked again when a world goes back.
     """
 
-    def __init__(self, address: str, *, clock: Callable[[], float] = time.monotonic, autosave: float = 2.0):
-        self._address, self._clock, self._autosave = address, clock, autosave
+    def __init__(
+        self,
+        address: str,
+        *,
+        keys: ClientKeys | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        autosave: float = 2.0,
+    ):
+        self._address, self._keys, self._clock, self._autosave = address, keys, clock, autosave
         self.card: WorldCard | None = None
         self.message = ""
         self.saved: bytes | None = None
@@ -244,7 +253,7 @@ class WorldStream:
         if self._socket is not None:
             self._stop_monitor()
             self._socket.close(0)
-        self._socket = open_socket(self._address)
+        self._socket = open_socket(self._address, self._keys)
         self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
@@ -325,6 +334,7 @@ class WorldStream:
         if self._player is None or welcome.card != self.card:
             self._player = ChunkPlayer(welcome.card.fps, welcome.card.frames_per_chunk)
         self.card, self._ticket = welcome.card, welcome.session
+        self._request = max(self._request, welcome.answered)
         self._welcomed, self._live = True, known
         target = self._wish if self._wish is not None or known else self._origin
         if target is not None:
