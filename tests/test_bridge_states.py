@@ -46,7 +46,7 @@ class Client:
 
 
 class Bridge(RuleBasedStateMachine):
-    """Three clients of a server for two, all in one thread."""
+    """Three clients of a server for three, all in one thread; each begins with a world."""
 
     @initialize()
     def start(self):
@@ -55,6 +55,9 @@ class Bridge(RuleBasedStateMachine):
         self.server = WorldServer(WorldEngine(self.model), max_sessions=3, clock=lambda: self.now)
         self.context = zmq.Context()
         self.clients = {name: Client() for name in ("ada", "bob", "eve")}
+        for name in self.clients:
+            self.connect(name)
+            self.reset(name)
 
     def teardown(self):
         if hasattr(self, "server"):
@@ -86,6 +89,7 @@ class Bridge(RuleBasedStateMachine):
     @rule(name=NAMES)
     def connect(self, name):
         client = self.clients[name]
+        lost = self.now - client.heard > 0.9 * LEASE  # the server may have given the session up
         if client.socket is not None:
             client.socket.close(0)
         client.socket = self.context.socket(zmq.DEALER)
@@ -96,13 +100,9 @@ class Bridge(RuleBasedStateMachine):
         if welcome.session == client.ticket:
             assert welcome.chunk == client.chunk and welcome.answered == client.request
         else:
-            assert not client.ticket or self.lost(client), "a ticket is good while its lease lasts"
+            assert not client.ticket or lost, "a ticket is good while its lease lasts"
             self.clients[name] = Client(client.socket, welcome.session, welcome.answered, heard=self.now)
             assert welcome.chunk == 0
-
-    def lost(self, client):
-        """Whether the server may have given the session up."""
-        return self.now - client.heard > LEASE * 0.9
 
     def there(self, name):
         client = self.clients[name]
@@ -158,6 +158,16 @@ class Bridge(RuleBasedStateMachine):
             assert (answer.index, answer.seq) == (client.chunk, client.seq)
             client.chunk += 1
 
+    @rule(name=NAMES, age=st.integers(0, 3))
+    def act_of_yesterday(self, name, age):
+        """Comes late, or twice: asks for a chunk that nobody waits for any more, so none is made."""
+        client = self.there(name)
+        seat = client and self.server._seats[client.ticket]
+        if seat is not None and seat.seq:
+            stale = protocol.Act(max(0, seat.seq - age), 7.5, frozenset(), client.chunk)
+            client.socket.send_multipart(protocol.encode(stale))
+            self.server.turn(0.01)
+
     @rule(name=NAMES)
     def drop(self, name):
         client = self.clients[name]
@@ -189,5 +199,5 @@ class Bridge(RuleBasedStateMachine):
 
 TestBridge = pytest.mark.filterwarnings("ignore")(Bridge.TestCase)
 TestBridge.settings = settings(
-    max_examples=25, stateful_step_count=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
+    max_examples=40, stateful_step_count=30, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True
 )
