@@ -1,4 +1,4 @@
-"""`helios-world bench play`: how fast the game is, measured in the real window with keys pressed at random times."""
+"""`helios-world bench`: the game in the real window with keys pressed at random times, or the bridge alone."""
 
 from __future__ import annotations
 
@@ -26,21 +26,38 @@ PAUSE, HOLD = 0.35, (0.03, 0.7)  # seconds: mean between two presses; shortest a
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
-    parser.add_argument("what", choices=("play",), help="play: the generator, the bridge and the window together")
+    parser.add_argument(
+        "what", choices=("play", "bridge"),
+        help="play: generator, bridge and window together; bridge: frame ages, with nothing generated",
+    )  # fmt: skip
     parser.add_argument("--world", default="doom", help="world pack, by name or folder (default: doom)")
-    parser.add_argument("--seconds", type=float, default=60.0, help="of play to measure (default: 60)")
+    parser.add_argument("--seconds", type=float, help="to measure (default: 60 of play, 10 of each case of bridge)")
     parser.add_argument("--seed", type=int, default=0, help="of the world and of the key presses (default: 0)")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Plays and prints the figures."""
-    from helios_world.pack import read_card
-
     if args.seed < 0:
         raise UserError(f"seed is {args.seed}: must be 0 or more")
+    if args.seconds is None:
+        args.seconds = {"play": 60.0, "bridge": 10.0}[args.what]
     if not (math.isfinite(args.seconds) and args.seconds > 0):
         raise UserError(f"seconds is {args.seconds:g}: must be more than 0")
+    return {"play": _play, "bridge": _bridge}[args.what](args)
+
+
+def _bridge(args: argparse.Namespace) -> int:
+    from helios_world.demos.bench_bridge import measure
+
+    figures = measure(args.seconds)
+    print_report(report(f"helios-world bench bridge --seconds {args.seconds:g}", args.seed, **figures), args.json)
+    return 0
+
+
+def _play(args: argparse.Namespace) -> int:
+    from helios_world.pack import read_card
+
     card = read_card(args.world)
     if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
         os.environ.setdefault("SDL_VIDEODRIVER", "dummy")  # the same window and loop, without a screen

@@ -31,7 +31,7 @@ LAYERS = [
 HOMES = {
     "pygame": ("demos/window.py", "demos/hud.py"),
     "gymnasium": ("envs/",),
-    "zmq": ("helios_world/bridge/", "demos/doctor.py"),
+    "zmq": ("helios_world/bridge/", "demos/doctor.py", "demos/bench_bridge.py"),
     "vizdoom": ("helios_world/training/game.py",),
     "av": ("demos/recording.py", "demos/material.py"),
     "torch": (
