@@ -274,13 +274,17 @@ export class HeliosClient extends EventEmitter {
       this.#pacer.reset(chunk);
       this.#resume(true);
     } else if (this.#playing && this.#origin !== null) {
-      this.#begun = ++this.#request;
-      const again = this.snapshotKept ? { t: "restore", payload: this.snapshotKept } : this.#origin;
-      this.#send({ ...again, request: this.#begun });
+      this.#beginAgain();
     } else {
       this.#lost = false;
       this.#resend(true);
     }
+  }
+
+  #beginAgain() {
+    this.#begun = ++this.#request;
+    const again = this.snapshotKept ? { t: "restore", payload: this.snapshotKept } : this.#origin;
+    this.#send({ ...again, request: this.#begun });
   }
 
   /** The world goes on. */
@@ -365,7 +369,10 @@ export class HeliosClient extends EventEmitter {
 
   #fail({ request, code, message }) {
     const error = new ServerError(code, message);
-    if (code === "unknown_session") this.#lose(message);
+    if (request && request === this.#begun && this.snapshotKept) {
+      this.snapshotKept = null; // a snapshot of another world: from the start
+      this.#beginAgain();
+    } else if (code === "unknown_session") this.#lose(message);
     else if (request && request === this.#pending?.message.request) this.#pending.reject(error);
     else if (!this.card) this.#welcomed.reject(error);
     else this.emit("refused", message);
