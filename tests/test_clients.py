@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from helios_world.bridge.keys import make_keys, read_pair, read_public
 from helios_world.testing import FAKE_CARD
 
 CLIENTS = Path(__file__).resolve().parent.parent / "clients"
@@ -67,7 +68,8 @@ def client(request):
 class Server:
     """`helios-world serve --fake` on one port, which may die and come back."""
 
-    def __init__(self):
+    def __init__(self, *options):
+        self.options = options
         with socket.create_server(("127.0.0.1", 0)) as probe:
             self.port = probe.getsockname()[1]
         self.address = f"tcp://127.0.0.1:{self.port}"
@@ -75,6 +77,7 @@ class Server:
 
     def start(self):
         words = [sys.executable, "-m", "helios_world", "serve", "--fake", "--port", str(self.port)]
+        words += self.options
         self.process = subprocess.Popen(words, cwd=CLIENTS.parent, stdout=subprocess.PIPE, text=True)
         assert self.address in self.process.stdout.readline()
 
@@ -87,9 +90,9 @@ class Server:
 class Pilot:
     """A pilot as a child process, and what it said with the time of each line."""
 
-    def __init__(self, words, folder, address):
+    def __init__(self, words, folder, address, codec="raw", keys=()):
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "bufsize": 1}
-        self.process = subprocess.Popen([*words, address], cwd=folder, **pipes)
+        self.process = subprocess.Popen([*words, address, codec, *keys], cwd=folder, **pipes)
         self.lines = queue.Queue()
         self.reader = threading.Thread(target=self._read, daemon=True)
         self.reader.start()
@@ -146,6 +149,25 @@ def pilot(client, server):
     if flying.process.poll() is None:
         flying.process.kill()
         flying.process.wait(5)
+
+
+def test_it_takes_jpegs_over_an_encrypted_line(client, tmp_path):
+    names = [make_keys(tmp_path, name) for name in ("server", "ada")]
+    (server_key, server_pub), (own_key, own_pub) = names
+    server = Server("--codec", "jpeg", "--key", str(server_key), "--allow", str(own_pub))
+    own, theirs = read_pair(own_key), read_public(server_pub)
+    pilot = Pilot(client[1], client[2], server.address, "jpeg", (own.public, own.secret, theirs))
+    try:
+        pilot.hear("card")
+        pilot.ask("reset 1", "began")
+        pilot.say("stream")
+        seen = [pilot.hear("frame") for _ in range(12)]
+        pilot.close()
+    finally:
+        pilot.process.kill()
+        pilot.process.wait(5)
+        server.kill()
+    assert all(words[3].startswith("ffe0") for words in seen)  # bytes 0 and 3 of a JFIF file
 
 
 def bar(row_hex):

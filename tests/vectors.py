@@ -67,7 +67,7 @@ MESSAGES = {
     "ping, negative zero": protocol.Ping(-0.0),
     "close": protocol.Close(),
     "welcome": protocol.Welcome(1, FAKE_CARD, "0123456789abcdef" * 2, "raw", 0),
-    "welcome, all that fits": protocol.Welcome(MOST, FULLEST_CARD, "f" * 64, "jpeg", MOST),
+    "welcome, all that fits": protocol.Welcome(MOST, FULLEST_CARD, "f" * 64, "jpeg", MOST, MOST),
     "frames, raw": PLAIN_FRAMES,
     "frames, jpeg": JPEG_FRAMES,
     "frames, 1024 of them": MANY_FRAMES,

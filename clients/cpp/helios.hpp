@@ -31,10 +31,16 @@ struct Chunk {
     std::vector<Bytes> frames;
 };
 
+/// As `helios-world keygen` writes them, for a server that asks for them.
+struct Keys {
+    std::string public_key, secret_key, server_key;
+};
+
 struct Options {
     double timeout = 10;                      // seconds until a request that nobody answers fails
     double autosave = 2;                      // seconds between snapshots kept while playing
     std::vector<std::string> codecs{"raw"};  // "raw" gives RGB bytes, "jpeg" gives JPEGs as they came
+    std::optional<Keys> keys;
 };
 
 /// Measured lately, in milliseconds. `round_trip`: from asking for a chunk to having it. `age`: of a chunk when it came,
@@ -170,6 +176,11 @@ private:
             socket_->set(zmq::sockopt::rcvbuf, 1 << 20);
             socket_->set(zmq::sockopt::heartbeat_ivl, 500);
             socket_->set(zmq::sockopt::heartbeat_timeout, 1500);
+            if (const auto& keys = options_.keys) {
+                socket_->set(zmq::sockopt::curve_publickey, keys->public_key);
+                socket_->set(zmq::sockopt::curve_secretkey, keys->secret_key);
+                socket_->set(zmq::sockopt::curve_serverkey, keys->server_key);
+            }
             const std::string watched = "inproc://helios-monitor-" + std::to_string(++monitors_);
             zmq_socket_monitor(socket_->handle(), watched.c_str(), ZMQ_EVENT_DISCONNECTED);
             monitor_ = std::make_unique<zmq::socket_t>(context_, zmq::socket_type::pair);
@@ -269,6 +280,7 @@ private:
         const bool kept = welcome.session == ticket_ && welcome.chunk > 0;
         card_ = welcome.card;
         ticket_ = welcome.session;
+        request_ = std::max(request_, welcome.answered);
         if (!pacer_) pacer_.emplace(card_->fps, card_->frames_per_chunk);
         live_ = kept;
         if (kept) {

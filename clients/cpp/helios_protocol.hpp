@@ -35,7 +35,7 @@ struct Welcome {
     std::uint64_t version;
     Card card;
     std::string session, codec;
-    std::uint64_t chunk;
+    std::uint64_t chunk, answered;
 };
 
 struct Frames {
@@ -283,7 +283,7 @@ inline Message decode(const std::uint8_t* head, std::size_t head_size, const std
     if (t != "welcome" && t != "error" && t != "pong") throw ProtocolError("not a message of a server");
     if (body_size) throw ProtocolError(t + " carries no payload");
     if (t == "welcome")
-        return Welcome{count(get(header, "version")), card(get(header, "card")), text(get(header, "session"), 64), codec(get(header, "codec")), count(get(header, "chunk"))};
+        return Welcome{count(get(header, "version")), card(get(header, "card")), text(get(header, "session"), 64), codec(get(header, "codec")), count(get(header, "chunk")), count(get(header, "answered"))};
     if (t == "error") return Failure{count(get(header, "request")), text(get(header, "code"), 64), text(get(header, "message"), 2048)};
     return Pong{number(get(header, "sent_at"))};
 }

@@ -9,7 +9,7 @@
 
 #include "helios.hpp"
 
-/// The red of the first row, as hex.
+/// The red of the first row, as hex; of a JPEG some bytes.
 static std::string row(const helios::Bytes& pixels, std::uint64_t width) {
     std::string found;
     for (std::uint64_t x = 0; x < width; ++x) {
@@ -29,7 +29,7 @@ static helios::protocol::Buttons buttons(const std::string& word) {
 
 class Pilot {
 public:
-    explicit Pilot(const std::string& address) : client_(address) {
+    Pilot(const std::string& address, helios::Options options) : client_(address, std::move(options)) {
         client_.on_lost = [](const std::string&) { std::cout << "lost" << std::endl; };
         client_.on_back = [](bool kept) { std::cout << (kept ? "back kept" : "back anew") << std::endl; };
         client_.on_refused = [](const std::string& message) { std::cout << "refused " << message << std::endl; };
@@ -101,9 +101,12 @@ private:
     bool streaming_ = false;
 };
 
-int main(int, char** words) {
+int main(int count, char** words) {
+    helios::Options options;
+    options.codecs = {words[2]};
+    if (count > 5) options.keys = helios::Keys{words[3], words[4], words[5]};
     try {
-        Pilot(words[1]).fly();
+        Pilot(words[1], options).fly();
     } catch (const helios::Error& error) {
         std::cerr << error.what() << std::endl;
         return 1;

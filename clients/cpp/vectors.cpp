@@ -56,7 +56,7 @@ static json plain(const protocol::Welcome& m) {
     const json card = {{"name", c.name}, {"height", count(c.height)}, {"width", count(c.width)}, {"fps", c.fps},
                        {"frames_per_chunk", count(c.frames_per_chunk)}, {"buttons", c.buttons}, {"scenes", c.scenes},
                        {"bindings", c.bindings}, {"takes_prompt", c.takes_prompt}};
-    return {{"t", "welcome"}, {"version", count(m.version)}, {"card", card}, {"session", m.session}, {"codec", m.codec}, {"chunk", count(m.chunk)}};
+    return {{"t", "welcome"}, {"version", count(m.version)}, {"card", card}, {"session", m.session}, {"codec", m.codec}, {"chunk", count(m.chunk)}, {"answered", count(m.answered)}};
 }
 static json plain(const protocol::Frames& m) {
     return {{"t", "frames"}, {"request", count(m.request)}, {"index", count(m.index)}, {"seq", count(m.seq)},

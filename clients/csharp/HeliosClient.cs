@@ -286,6 +286,7 @@ namespace Helios
             bool known = welcome.Session == ticket && welcome.Chunk > 0;
             Card = welcome.Card;
             ticket = welcome.Session;
+            request = Math.Max(request, welcome.Answered);
             if (pacer == null) pacer = new Pacer(Card.Fps, Card.FramesPerChunk);
             live = known;
             if (known)

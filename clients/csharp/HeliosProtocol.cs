@@ -25,7 +25,7 @@ namespace Helios
 
     public sealed class Welcome : Message
     {
-        public ulong Version, Chunk;
+        public ulong Version, Chunk, Answered;
         public Card Card;
         public string Session, Codec;
     }
@@ -239,6 +239,7 @@ namespace Helios
                 Session = Text(Get(header, "session"), 64),
                 Codec = Codec(Get(header, "codec")),
                 Chunk = Count(Get(header, "chunk")),
+                Answered = Count(Get(header, "answered")),
             };
         }
 

@@ -11,12 +11,17 @@ namespace Helios
     {
         readonly DealerSocket socket = new DealerSocket();
 
-        public NetMqSocket(string address)
+        public NetMqSocket(string address, HeliosKeys keys = null)
         {
             socket.Options.Linger = TimeSpan.FromMilliseconds(200);
             socket.Options.ReconnectInterval = TimeSpan.FromMilliseconds(50);
             socket.Options.SendBuffer = 1 << 20;
             socket.Options.ReceiveBuffer = 1 << 20;
+            if (keys != null)
+            {
+                socket.Options.CurveCertificate = new NetMQCertificate(keys.SecretKey, keys.PublicKey);
+                socket.Options.CurveServerKey = keys.ServerKey;
+            }
             socket.Connect(address);
         }
 

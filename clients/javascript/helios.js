@@ -48,6 +48,7 @@ export class HeliosClient extends EventEmitter {
   #address;
   #timeout;
   #codecs;
+  #keys;
   #autosave;
   #socket = null;
   #closed = false;
@@ -79,14 +80,20 @@ export class HeliosClient extends EventEmitter {
   /**
    * @param address such as "tcp://127.0.0.1:5557"
    * @param options timeout: seconds until a request that nobody answers fails; autosave: seconds between snapshots kept
-   *   while playing; codecs: "raw" gives RGB bytes, "jpeg" gives JPEGs as they came.
+   *   while playing; codecs: "raw" gives RGB bytes, "jpeg" gives JPEGs as they came; keys: {publicKey, secretKey,
+   *   serverKey} as `helios-world keygen` writes them, for a server that asks for them.
    */
-  constructor(address, { timeout = 10, autosave = 2, codecs = ["raw"] } = {}) {
+  constructor(address, { timeout = 10, autosave = 2, codecs = ["raw"], keys = null } = {}) {
     super();
     this.#address = address;
     this.#timeout = timeout;
     this.#autosave = autosave;
     this.#codecs = codecs;
+    this.#keys = keys && {
+      curvePublicKey: keys.publicKey,
+      curveSecretKey: keys.secretKey,
+      curveServerKey: keys.serverKey,
+    };
   }
 
   /** Waits for the server and gives its world card: name, height, width, fps, buttons, scenes, ... */
@@ -183,7 +190,7 @@ export class HeliosClient extends EventEmitter {
   // The connection
 
   #open() {
-    const socket = new Dealer(SOCKET);
+    const socket = new Dealer({ ...SOCKET, ...this.#keys });
     this.#socket?.close();
     this.#socket = socket;
     this.#live = false;
@@ -263,10 +270,11 @@ export class HeliosClient extends EventEmitter {
     else if (message.t === "frames" || message.t === "done") this.#answer(message);
   }
 
-  #welcome({ card, session, chunk }) {
+  #welcome({ card, session, chunk, answered }) {
     const kept = session === this.#ticket && chunk > 0;
     this.card = card;
     this.#ticket = session;
+    this.#request = Math.max(this.#request, Number(answered));
     this.#pacer ??= new Pacer(card.fps, card.frames_per_chunk);
     this.#welcomed.resolve(card);
     this.#live = kept;

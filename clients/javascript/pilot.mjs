@@ -4,10 +4,12 @@ import { createInterface } from "node:readline";
 
 import { HeliosClient } from "./helios.js";
 
-const client = new HeliosClient(process.argv[2]);
+const [address, codec, ...pair] = process.argv.slice(2);
+const keys = pair.length ? { publicKey: pair[0], secretKey: pair[1], serverKey: pair[2] } : null;
+const client = new HeliosClient(address, { codecs: [codec], keys });
 const say = (...words) => process.stdout.write(`${words.join(" ")}\n`);
 const buttons = (word) => (word ? word.split(",") : []);
-/** The red of the first row, as hex. */
+/** The red of the first row, as hex; of a JPEG some bytes. */
 const row = (pixels, width) => Buffer.from(pixels.subarray(0, 3 * width).filter((_, at) => at % 3 === 0)).toString("hex");
 let saved;
 

@@ -140,7 +140,7 @@ function card(name, value) {
 }
 
 const RECEIVED = {
-  welcome: map({ version: count, card, session: text(64), codec: oneOf(CODECS), chunk: count }),
+  welcome: map({ version: count, card, session: text(64), codec: oneOf(CODECS), chunk: count, answered: count }),
   frames: map({
     request: count,
     index: count,

@@ -9,7 +9,7 @@ using Helios;
 public sealed class LibzmqSocket : IHeliosSocket
 {
     const string Library = "libzmq.so.5";
-    const int Dealer = 5, Linger = 17, ReconnectInterval = 18, ReceiveMore = 13, DontWait = 1, SendMore = 2, PollIn = 1;
+    const int Dealer = 5, Linger = 17, ReconnectInterval = 18, ReceiveMore = 13, PublicKey = 48, SecretKey = 49, ServerKey = 50, DontWait = 1, SendMore = 2, PollIn = 1;
     const int MessageSize = 64;
 
     [StructLayout(LayoutKind.Sequential)]
@@ -23,6 +23,7 @@ public sealed class LibzmqSocket : IHeliosSocket
     [DllImport(Library)] static extern IntPtr zmq_ctx_new();
     [DllImport(Library)] static extern IntPtr zmq_socket(IntPtr context, int type);
     [DllImport(Library)] static extern int zmq_setsockopt(IntPtr socket, int option, ref int value, IntPtr size);
+    [DllImport(Library)] static extern int zmq_setsockopt(IntPtr socket, int option, byte[] value, IntPtr size);
     [DllImport(Library)] static extern int zmq_getsockopt(IntPtr socket, int option, out int value, ref IntPtr size);
     [DllImport(Library)] static extern int zmq_connect(IntPtr socket, byte[] address);
     [DllImport(Library)] static extern int zmq_close(IntPtr socket);
@@ -38,11 +39,17 @@ public sealed class LibzmqSocket : IHeliosSocket
     readonly IntPtr socket;
     readonly IntPtr message = Marshal.AllocHGlobal(MessageSize);
 
-    public LibzmqSocket(string address)
+    public LibzmqSocket(string address, HeliosKeys keys = null)
     {
         socket = zmq_socket(Context, Dealer);
         Set(Linger, 200);
         Set(ReconnectInterval, 50);
+        if (keys != null)
+        {
+            Set(PublicKey, keys.PublicKey);
+            Set(SecretKey, keys.SecretKey);
+            Set(ServerKey, keys.ServerKey);
+        }
         if (zmq_connect(socket, Encoding.ASCII.GetBytes(address + "\0")) != 0) throw new HeliosException($"cannot connect to {address}");
     }
 
@@ -81,6 +88,11 @@ public sealed class LibzmqSocket : IHeliosSocket
         var size = (IntPtr)sizeof(int);
         zmq_getsockopt(socket, ReceiveMore, out int more, ref size);
         return more != 0;
+    }
+
+    void Set(int option, byte[] key)
+    {
+        zmq_setsockopt(socket, option, key, (IntPtr)key.Length);
     }
 
     void Set(int option, int value)

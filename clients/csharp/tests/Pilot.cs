@@ -18,7 +18,8 @@ public static class Pilot
     {
         CultureInfo.DefaultThreadCurrentCulture = CultureInfo.CurrentCulture = CultureInfo.InvariantCulture;
         new Thread(Read) { IsBackground = true }.Start();
-        using (var client = new HeliosClient(() => new LibzmqSocket(words[0])))
+        HeliosKeys keys = words.Length > 4 ? new HeliosKeys(words[2], words[3], words[4]) : null;
+        using (var client = new HeliosClient(() => new LibzmqSocket(words[0], keys), 10, 2, words[1]))
         {
             client.Lost += why => Say("lost");
             client.Back += kept => Say(kept ? "back kept" : "back anew");
@@ -78,7 +79,7 @@ public static class Pilot
         }
     }
 
-    /// <summary>The red of the first row, as hex.</summary>
+    /// <summary>The red of the first row, as hex; of a JPEG some bytes.</summary>
     static string Row(byte[] pixels, int width)
     {
         return string.Concat(Enumerable.Range(0, width).Select(x => pixels[3 * x].ToString("x2")));

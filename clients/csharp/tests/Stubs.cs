@@ -12,6 +12,13 @@ namespace NetMQ
         public TimeSpan ReconnectInterval { get; set; }
         public int SendBuffer { get; set; }
         public int ReceiveBuffer { get; set; }
+        public NetMQCertificate CurveCertificate { get; set; }
+        public byte[] CurveServerKey { get; set; }
+    }
+
+    public class NetMQCertificate
+    {
+        public NetMQCertificate(byte[] secretKey, byte[] publicKey) { }
     }
 
     public interface IOutgoingSocket { }

@@ -86,7 +86,7 @@ public static class Vectors
         if (message is Done done)
             return new Fields { { "t", "done" }, { "request", done.Request }, { "chunk", done.Chunk }, { "session", done.Session }, { "payload", Hex(done.Payload) } };
         if (message is Welcome w)
-            return new Fields { { "t", "welcome" }, { "version", w.Version }, { "card", Plain(w.Card) }, { "session", w.Session }, { "codec", w.Codec }, { "chunk", w.Chunk } };
+            return new Fields { { "t", "welcome" }, { "version", w.Version }, { "card", Plain(w.Card) }, { "session", w.Session }, { "codec", w.Codec }, { "chunk", w.Chunk }, { "answered", w.Answered } };
         var f = (Frames)message;
         return new Fields
         {
