@@ -65,6 +65,19 @@ def client(request):
     return request.param()
 
 
+@pytest.mark.parametrize("build", [javascript, cpp], ids=lambda build: build.__name__)
+def test_its_example_shows_figures_and_a_picture(build, server, tmp_path):
+    folder = build()[2]
+    commands = {
+        javascript: ["node", folder / "example.mjs", server.address, "--seconds", "2"],
+        cpp: [folder / "build" / "example", server.address, "2"],
+    }
+    said = run(*commands[build], cwd=tmp_path)
+    assert float(re.search(r"^fps ([\d.]+)$", said, re.MULTILINE)[1]) == pytest.approx(FAKE_CARD.fps, rel=0.1)
+    assert "frame age p50" in said and "round trip p50" in said
+    assert (tmp_path / "last.ppm").stat().st_size == len("P6 80 64 255\n") + 80 * 64 * 3
+
+
 class Server:
     """`helios-world serve --fake` on one port, which may die and come back."""
 
@@ -200,6 +213,18 @@ def test_it_steps_and_goes_back(pilot):
     pilot.ask("restore", "restored")
     assert pilot.ask("step turn_left,attack", "stepped") == second
     assert pilot.ask("prompt rain", "error")[0] == "bad_request"  # this world takes none
+    pilot.close()
+
+
+def test_a_request_sent_again_is_not_done_again(pilot, server):
+    pilot.hear("card")
+    pilot.ask("reset 3", "began")
+    server.process.send_signal(signal.SIGSTOP)
+    pilot.say("step turn_left")
+    pilot.hear("lost", 5.0)
+    server.process.send_signal(signal.SIGCONT)
+    assert pilot.hear("stepped")[0] == "1"
+    assert pilot.ask("step turn_left", "stepped")[0] == "2"
     pilot.close()
 
 

@@ -282,7 +282,11 @@ def schema():
         payload = "payload" in cls.__dataclass_fields__
         sender = "server" if cls in FROM_SERVER else "client"
         found[name] = {"from": sender, "header": header, "payload": payload}
-    limits = {"header_bytes": protocol.MAX_HEADER, "payload_bytes": protocol.MAX_PAYLOAD, "text_bytes": 16384}
+    limits = {
+        "header_bytes": protocol.MAX_HEADER,
+        "payload_bytes": protocol.MAX_PAYLOAD,
+        "text_bytes": 4 * protocol.MAX_PROMPT,
+    }
     limits |= {"list_items": 1024, "map_keys": 256}
     return {"version": protocol.VERSION, "limits": limits, "error_codes": list(protocol.CODES), "messages": found}
 

@@ -37,7 +37,8 @@ static void play(const std::string& address, double seconds, std::string button)
 
 int main(int count, char** words) {
     try {
-        play(count > 1 ? words[1] : "tcp://127.0.0.1:5557", count > 2 ? std::atof(words[2]) : 5, count > 3 ? words[3] : "");
+        play(count > 1 ? words[1] : "tcp://127.0.0.1:5557", count > 2 ? std::atof(words[2]) : 5,
+             count > 3 ? words[3] : "");
     } catch (const helios::Error& error) {
         std::fprintf(stderr, "%s\n", error.what());
         return 1;

@@ -37,14 +37,14 @@ struct Keys {
 };
 
 struct Options {
-    double timeout = 10;                      // seconds until a request that nobody answers fails
-    double autosave = 2;                      // seconds between snapshots kept while playing
+    double timeout = 10;                     // seconds until a request that nobody answers fails
+    double autosave = 2;                     // seconds between snapshots kept while playing
     std::vector<std::string> codecs{"raw"};  // "raw" gives RGB bytes, "jpeg" gives JPEGs as they came
     std::optional<Keys> keys;
 };
 
-/// Measured lately, in milliseconds. `round_trip`: from asking for a chunk to having it. `age`: of a chunk when it came,
-/// since it was made; only where server and client share a clock, as on one machine.
+/// Measured lately, in milliseconds. `round_trip`: from asking for a chunk to having it. `age`: of a chunk when it
+/// came, since it was made; only where server and client share a clock, as on one machine.
 struct Stats {
     double fps, age_p50, age_p95, round_trip_p50, round_trip_p95;
     int late_chunks;
@@ -57,7 +57,8 @@ public:
     std::function<void(const std::string& message)> on_refused = [](const std::string&) {};
 
     /// `address`: such as "tcp://127.0.0.1:5557".
-    explicit Client(std::string address, Options options = {}) : address_(std::move(address)), options_(std::move(options)) {}
+    explicit Client(std::string address, Options options = {})
+        : address_(std::move(address)), options_(std::move(options)) {}
 
     Client(const Client&) = delete;
     Client& operator=(const Client&) = delete;
@@ -89,8 +90,11 @@ public:
     void restore(const Bytes& bytes) { ask({protocol::restore, bytes, Kind::world}); }
 
     /// Tells the world what to show: verb "change", "queue" or "cancel".
-    void prompt(const std::string& text, const std::string& verb = "change", std::uint64_t over = 1, std::optional<std::uint64_t> after = {}) {
-        ask({[=](std::uint64_t request) { return protocol::prompt(request, verb, text, over, after); }, {}, Kind::other});
+    void prompt(const std::string& text, const std::string& verb = "change", std::uint64_t over = 1,
+                std::optional<std::uint64_t> after = {}) {
+        ask({[=](std::uint64_t request) { return protocol::prompt(request, verb, text, over, after); },
+             {},
+             Kind::other});
     }
 
     /// Real time: `buttons` are held from now on.
@@ -123,8 +127,12 @@ public:
     Stats stats() const {
         const double span = shown_at_.empty() ? 0 : shown_at_.back() - shown_at_.front();
         const double fps = span > 0 ? static_cast<double>(shown_at_.size() - 1) / span : 0;
-        return {fps, 1e3 * quantile(ages_, 0.5), 1e3 * quantile(ages_, 0.95), 1e3 * quantile(trips_, 0.5),
-                1e3 * quantile(trips_, 0.95), pacer_ ? pacer_->late_chunks() : 0};
+        return {fps,
+                1e3 * quantile(ages_, 0.5),
+                1e3 * quantile(ages_, 0.95),
+                1e3 * quantile(trips_, 0.5),
+                1e3 * quantile(trips_, 0.95),
+                pacer_ ? pacer_->late_chunks() : 0};
     }
 
     /// Ends the session on the server. No other call may follow.
@@ -258,7 +266,8 @@ private:
     /// Seconds of silence to bear: a server that makes a chunk says nothing else.
     double patience() const {
         double slowest = 0;
-        for (std::size_t k = seconds_.size() > 4 ? seconds_.size() - 4 : 0; k < seconds_.size(); ++k) slowest = std::max(slowest, seconds_[k]);
+        for (std::size_t k = seconds_.size() > 4 ? seconds_.size() - 4 : 0; k < seconds_.size(); ++k)
+            slowest = std::max(slowest, seconds_[k]);
         const double usual = silence + 3 * slowest;
         return pending_ || begun_ || seconds_.empty() ? std::max(usual, options_.timeout / 4) : usual;
     }
@@ -267,7 +276,8 @@ private:
         heard_at_ = now();
         try {
             if (parts.size() != 2) throw ProtocolError("a message must have 2 parts");
-            const auto message = protocol::decode(parts[0].data<std::uint8_t>(), parts[0].size(), parts[1].data<std::uint8_t>(), parts[1].size());
+            const auto message = protocol::decode(parts[0].data<std::uint8_t>(), parts[0].size(),
+                                                  parts[1].data<std::uint8_t>(), parts[1].size());
             std::visit([this](const auto& m) { on(m); }, message);
         } catch (const ProtocolError& error) {
             on_refused(error.what());
@@ -311,7 +321,8 @@ private:
 
     void on(const protocol::Failure& failure) {
         if (failure.request && failure.request == saving_) saving_ = 0;
-        else if (failure.request && failure.request == begun_ && kept_) {  // a snapshot of another world: from the start
+        else if (failure.request && failure.request == begun_ && kept_) {
+            // A snapshot of another world: from the start.
             kept_.reset();
             begin_again();
         } else if (failure.code == "unknown_session") lose(failure.message);
@@ -332,7 +343,8 @@ private:
     void resend(bool is_new) {
         if (!pending_) return;
         if (is_new && pending_->kind == Kind::step) {
-            failure_ = protocol::Failure{number_, "unknown_session", "the server no longer has this world: reset or restore a snapshot"};
+            failure_ = protocol::Failure{number_, "unknown_session",
+                                         "the server no longer has this world: reset or restore a snapshot"};
             return;
         }
         if (is_new) number_ = ++request_;
@@ -413,7 +425,8 @@ private:
             remember(ages_, at - frames.made_at, recent);
             if (frames.index == asked_) remember(trips_, at - asked_at_, recent);
         }
-        if (playing_ && live_ && !pending_ && !saving_ && at - saved_at_ >= options_.autosave) {  // now the server has time
+        if (playing_ && live_ && !pending_ && !saving_ && at - saved_at_ >= options_.autosave) {
+            // Right after a chunk the server has time.
             saved_at_ = at;
             saving_ = ++request_;
             send(protocol::snapshot(saving_));

@@ -48,8 +48,9 @@ inline std::size_t count_characters(const std::string& text) {
     for (std::size_t at = 0; at < text.size(); ++count) {
         const auto byte = [&](std::size_t k) { return static_cast<std::uint8_t>(text[k]); };
         const unsigned head = byte(at);
-        const std::size_t more = head < 0x80 ? 0 : head >= 0xc2 && head < 0xe0 ? 1 : (head & 0xf0) == 0xe0 ? 2 : head >= 0xf0 && head < 0xf5 ? 3 : 4;
-        if (more == 4 || text.size() - at <= more) throw ProtocolError("text is not UTF-8");
+        const bool starts = head < 0x80 || (head >= 0xc2 && head < 0xf5);
+        const std::size_t more = (head >= 0xc0) + (head >= 0xe0) + (head >= 0xf0);
+        if (!starts || text.size() - at <= more) throw ProtocolError("text is not UTF-8");
         for (std::size_t k = at + 1; k <= at + more; ++k)
             if ((byte(k) & 0xc0) != 0x80) throw ProtocolError("text is not UTF-8");
         const unsigned second = more ? byte(at + 1) : 0;

@@ -39,7 +39,8 @@ struct Frame {
 
 class Pacer {
 public:
-    Pacer(double fps, std::uint64_t frames_per_chunk) : step_(1 / fps), lead_(0.5 * static_cast<double>(frames_per_chunk) / fps) {}
+    Pacer(double fps, std::uint64_t frames_per_chunk)
+        : step_(1 / fps), lead_(0.5 * static_cast<double>(frames_per_chunk) / fps) {}
 
     /// Forgets all frames. `next_chunk`: the one to ask for at once; 0 waits for the chunk that a world starts from.
     void reset(std::uint64_t next_chunk = 0) {
@@ -73,7 +74,8 @@ public:
         if (then_ && now >= then_->begins) now_ = std::move(then_), then_.reset();
         if (!now_) return {};
         const auto last = static_cast<double>(now_->frames.size() - 1);
-        const auto index = static_cast<std::size_t>(std::clamp(std::floor((now - now_->begins) / step_ + 1e-9), 0.0, last));
+        const auto index =
+            static_cast<std::size_t>(std::clamp(std::floor((now - now_->begins) / step_ + 1e-9), 0.0, last));
         const std::pair name(now_->message.index, index);
         if (seen_ == name) return {};
         seen_ = name;
@@ -95,7 +97,8 @@ public:
         if (then_) next = std::min(next, then_->begins);
         if (now_) {
             const double index = std::floor((now - now_->begins) / step_ + 1e-9) + 1;
-            if (index < static_cast<double>(now_->frames.size())) next = std::min(next, now_->begins + std::max(index, 1.0) * step_);
+            if (index < static_cast<double>(now_->frames.size()))
+                next = std::min(next, now_->begins + std::max(index, 1.0) * step_);
         }
         return next;
     }
@@ -107,7 +110,7 @@ private:
     static constexpr double margin = 0.003;    // seconds
     static constexpr double spread = 0.15;     // part of (p90 - p50) added to the margin
     static constexpr double poll = 0.02;       // seconds that an asking may come late; anything longer was a stall
-    static constexpr double catch_up = 0.02;   // part of a chunk's time that it is shortened by until lateness is made up
+    static constexpr double catch_up = 0.02;   // part of a chunk's time by which lateness is made up
     static constexpr double stall = 0.25;      // seconds; who was later than this goes on at the usual pace
     static constexpr double retry = 1.0;       // seconds after which an unanswered asking is repeated
 

@@ -127,11 +127,22 @@ private:
     Writer writer_;
 };
 
-inline Bytes hello(std::uint64_t version, const std::string& client, const std::string& session, const std::vector<std::string>& codecs) {
-    return Header("hello", 4).put("version", version).put("client", client).put("session", session).texts("codecs", codecs);
+inline Bytes hello(std::uint64_t version, const std::string& client, const std::string& session,
+                   const std::vector<std::string>& codecs) {
+    return Header("hello", 4)
+        .put("version", version)
+        .put("client", client)
+        .put("session", session)
+        .texts("codecs", codecs);
 }
-inline Bytes reset(std::uint64_t request, const std::optional<std::string>& scene, std::uint64_t seed, const std::optional<std::string>& prompt, const Arrays& arrays = {}) {
-    return Header("reset", 5).put("request", request).put("scene", scene).put("seed", seed).put("prompt", prompt).arrays(arrays);
+inline Bytes reset(std::uint64_t request, const std::optional<std::string>& scene, std::uint64_t seed,
+                   const std::optional<std::string>& prompt, const Arrays& arrays = {}) {
+    return Header("reset", 5)
+        .put("request", request)
+        .put("scene", scene)
+        .put("seed", seed)
+        .put("prompt", prompt)
+        .arrays(arrays);
 }
 inline Bytes step(std::uint64_t request, const Buttons& held) {
     return Header("step", 2).put("request", request).buttons(held);
@@ -139,8 +150,14 @@ inline Bytes step(std::uint64_t request, const Buttons& held) {
 inline Bytes act(std::uint64_t seq, double sent_at, const Buttons& held, std::uint64_t wanted) {
     return Header("act", 4).put("seq", seq).real("sent_at", sent_at).buttons(held).put("wanted", wanted);
 }
-inline Bytes prompt(std::uint64_t request, const std::string& verb, const std::string& text, std::uint64_t over, std::optional<std::uint64_t> after) {
-    return Header("prompt", 5).put("request", request).put("verb", verb).put("text", text).put("over", over).put("after", after);
+inline Bytes prompt(std::uint64_t request, const std::string& verb, const std::string& text, std::uint64_t over,
+                    std::optional<std::uint64_t> after) {
+    return Header("prompt", 5)
+        .put("request", request)
+        .put("verb", verb)
+        .put("text", text)
+        .put("over", over)
+        .put("after", after);
 }
 inline Bytes snapshot(std::uint64_t request) { return Header("snapshot", 1).put("request", request); }
 inline Bytes restore(std::uint64_t request) { return Header("restore", 1).put("request", request); }
@@ -165,7 +182,8 @@ inline std::uint64_t count(const Value& value) {
 inline double number(const Value& value) {
     double found = value.real;
     if (value.kind == Value::Kind::integer)
-        found = value.negative ? static_cast<double>(static_cast<std::int64_t>(value.whole)) : static_cast<double>(value.whole);
+        found = value.negative ? static_cast<double>(static_cast<std::int64_t>(value.whole))
+                               : static_cast<double>(value.whole);
     else if (value.kind != Value::Kind::real) throw ProtocolError("a number must be a number");
     if (!(found >= -1e15 && found <= 1e15)) throw ProtocolError("a number must be finite");
     return found;
@@ -262,16 +280,18 @@ inline void check_frames(const Frames& frames) {
 }
 
 inline Frames frames(const Value& header, Bytes payload) {
-    Frames found{count(get(header, "request")), count(get(header, "index")), count(get(header, "seq")),
-                 number(get(header, "sent_at")), counts(get(header, "shape")), codec(get(header, "codec")),
-                 counts(get(header, "lengths")), seconds(get(header, "seconds")), number(get(header, "made_at")),
-                 std::move(payload)};
+    Frames found{count(get(header, "request")),  count(get(header, "index")),
+                 count(get(header, "seq")),      number(get(header, "sent_at")),
+                 counts(get(header, "shape")),   codec(get(header, "codec")),
+                 counts(get(header, "lengths")), seconds(get(header, "seconds")),
+                 number(get(header, "made_at")), std::move(payload)};
     check_frames(found);
     return found;
 }
 
 /// The message that a server sent; ProtocolError for anything else.
-inline Message decode(const std::uint8_t* head, std::size_t head_size, const std::uint8_t* body, std::size_t body_size) {
+inline Message decode(const std::uint8_t* head, std::size_t head_size, const std::uint8_t* body,
+                      std::size_t body_size) {
     if (head_size > max_header || body_size > max_payload) throw ProtocolError("a message is too long");
     const Value header = Reader::unpack(head, head_size);
     if (header.kind != Value::Kind::map) throw ProtocolError("a header must be a map");
@@ -279,12 +299,16 @@ inline Message decode(const std::uint8_t* head, std::size_t head_size, const std
     const std::string t = type.kind == Value::Kind::text ? type.text : "";
     if (t == "frames") return frames(header, Bytes(body, body + body_size));
     if (t == "done")
-        return Done{count(get(header, "request")), count(get(header, "chunk")), text(get(header, "session"), 64), Bytes(body, body + body_size)};
+        return Done{count(get(header, "request")), count(get(header, "chunk")), text(get(header, "session"), 64),
+                    Bytes(body, body + body_size)};
     if (t != "welcome" && t != "error" && t != "pong") throw ProtocolError("not a message of a server");
     if (body_size) throw ProtocolError(t + " carries no payload");
     if (t == "welcome")
-        return Welcome{count(get(header, "version")), card(get(header, "card")), text(get(header, "session"), 64), codec(get(header, "codec")), count(get(header, "chunk")), count(get(header, "answered"))};
-    if (t == "error") return Failure{count(get(header, "request")), text(get(header, "code"), 64), text(get(header, "message"), 2048)};
+        return Welcome{count(get(header, "version")), card(get(header, "card")),   text(get(header, "session"), 64),
+                       codec(get(header, "codec")),   count(get(header, "chunk")), count(get(header, "answered"))};
+    if (t == "error")
+        return Failure{count(get(header, "request")), text(get(header, "code"), 64),
+                       text(get(header, "message"), 2048)};
     return Pong{number(get(header, "sent_at"))};
 }
 

@@ -42,7 +42,8 @@ public:
             if (!line.empty()) obey(line);
             if (!streaming_) continue;
             while (auto frame = client_.frame())
-                std::cout << "frame " << frame->chunk << " " << frame->index << " " << frame->seq << " " << row(frame->pixels, frame->width) << std::endl;
+                std::cout << "frame " << frame->chunk << " " << frame->index << " " << frame->seq << " "
+                          << row(frame->pixels, frame->width) << std::endl;
             client_.wait(0.005);
         }
     }
@@ -91,7 +92,8 @@ private:
         if (command == "prompt") client_.prompt(word), std::cout << "told" << std::endl;
         if (command == "stats") {
             const helios::Stats s = client_.stats();
-            std::cout << "stats " << s.fps << " " << s.age_p50 << " " << s.age_p95 << " " << s.round_trip_p50 << " " << s.round_trip_p95 << " " << s.late_chunks << std::endl;
+            std::cout << "stats " << s.fps << " " << s.age_p50 << " " << s.age_p95 << " " << s.round_trip_p50 << " "
+                      << s.round_trip_p95 << " " << s.late_chunks << std::endl;
         }
     }
 

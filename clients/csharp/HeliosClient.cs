@@ -26,13 +26,13 @@ namespace Helios
         public ConnectionLostException(string message) : base(message) { }
     }
 
-    /// <summary>One connection of a DEALER socket. NetMqSocket is one; none of its calls may block for longer.</summary>
+    /// <summary>One connection of a DEALER socket. NetMqSocket is one. Only TryReceive may wait.</summary>
     public interface IHeliosSocket : IDisposable
     {
         /// <summary>Sends two parts, or drops them if the socket is full.</summary>
         void Send(byte[] head, byte[] body);
 
-        /// <summary>The parts of the next message, waiting for at most <paramref name="seconds"/>; null while there is none.</summary>
+        /// <summary>The parts of the next message, or null if none comes within some seconds.</summary>
         List<byte[]> TryReceive(double seconds);
     }
 
@@ -89,11 +89,12 @@ namespace Helios
         readonly Queue<double> seconds = new Queue<double>(), trips = new Queue<double>();
         readonly Queue<double> ages = new Queue<double>(), shownAt = new Queue<double>();
 
-        /// <param name="connectSocket">Opens a connection, such as () => new NetMqSocket("tcp://127.0.0.1:5557").</param>
+        /// <param name="connectSocket">Opens a connection: () => new NetMqSocket("tcp://127.0.0.1:5557").</param>
         /// <param name="timeout">Seconds until a request that nobody answers fails.</param>
         /// <param name="autosave">Seconds between snapshots kept while playing.</param>
         /// <param name="codecs">"raw" gives RGB bytes, "jpeg" gives JPEGs as they came.</param>
-        public HeliosClient(Func<IHeliosSocket> connectSocket, double timeout = 10, double autosave = 2, params string[] codecs)
+        public HeliosClient(Func<IHeliosSocket> connectSocket, double timeout = 10, double autosave = 2,
+            params string[] codecs)
         {
             this.connectSocket = connectSocket;
             this.timeout = timeout;
@@ -120,7 +121,8 @@ namespace Helios
         public Chunk Reset(string scene = null, ulong seed = 0, string prompt = null)
         {
             var none = new KeyValuePair<string, ulong[]>[0];
-            return ToChunk(Ask(new Request { Header = n => Sent.Reset(n, scene, seed, prompt, none), BeginsWorld = true }));
+            Func<ulong, byte[]> header = n => Sent.Reset(n, scene, seed, prompt, none);
+            return ToChunk(Ask(new Request { Header = header, BeginsWorld = true }));
         }
 
         /// <summary>Lock-step: one chunk under these buttons, held for all its frames.</summary>
@@ -165,7 +167,7 @@ namespace Helios
             return found;
         }
 
-        /// <summary>Sleeps until NextFrame may have something new, or until <paramref name="most"/> seconds have passed.</summary>
+        /// <summary>Sleeps until NextFrame may have something new, for at most some seconds.</summary>
         public void Wait(double most)
         {
             double at = Now(), until = at + most;
@@ -231,7 +233,7 @@ namespace Helios
             Open();
         }
 
-        /// <summary>Does all there is to do now; waits for at most <paramref name="wait"/> seconds for a first message.</summary>
+        /// <summary>Does all there is to do now; waits for a first message for at most some seconds.</summary>
         void Tick(double wait)
         {
             if (socket == null) throw new ConnectionLostException("the client is not connected");
@@ -320,7 +322,7 @@ namespace Helios
             if (was) Back(known);
         }
 
-        /// <summary>Sends again what was not answered. To the same session under the same number: never done twice.</summary>
+        /// <summary>Sends again what was not answered; to the same session under the same number.</summary>
         void Resend(bool isNew)
         {
             if (pending == null) return;

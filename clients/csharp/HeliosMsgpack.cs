@@ -18,7 +18,7 @@ namespace Helios
         public ProtocolException(string message) : base(message) { }
     }
 
-    /// <summary>Gives null, bool, ulong, long (below 0), double, string, List of object, or Dictionary by string.</summary>
+    /// <summary>Gives null, bool, ulong, long (below 0), double, string, List, or Dictionary by string.</summary>
     public sealed class MsgpackReader
     {
         const ulong MaxText = 16384, MaxList = 1024, MaxMap = 256;

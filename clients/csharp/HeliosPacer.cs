@@ -76,7 +76,8 @@ namespace Helios
             double lasts = frames.Length * step;
             double madeUp = Math.Min(behind, CatchUp * lasts);
             behind -= madeUp;
-            var playing = new Playing { Message = message, Frames = frames, Begins = begins, Ends = begins + lasts - madeUp };
+            double ends = begins + lasts - madeUp;
+            var playing = new Playing { Message = message, Frames = frames, Begins = begins, Ends = ends };
             if (now == null || at >= due)
             {
                 now = playing;

@@ -83,7 +83,8 @@ namespace Helios
         }
 
         /// <param name="arrays">Name and shape of each array in the payload.</param>
-        public static byte[] Reset(ulong request, string scene, ulong seed, string prompt, KeyValuePair<string, ulong[]>[] arrays)
+        public static byte[] Reset(ulong request, string scene, ulong seed, string prompt,
+            KeyValuePair<string, ulong[]>[] arrays)
         {
             return new Header("reset", 5).Count("request", request).Text("scene", scene).Count("seed", seed)
                 .Text("prompt", prompt).Arrays("arrays", arrays).Bytes;
@@ -96,7 +97,8 @@ namespace Helios
 
         public static byte[] Act(ulong seq, double sentAt, IEnumerable<string> buttons, ulong wanted)
         {
-            return new Header("act", 4).Count("seq", seq).Real("sent_at", sentAt).Buttons(buttons).Count("wanted", wanted).Bytes;
+            return new Header("act", 4).Count("seq", seq).Real("sent_at", sentAt).Buttons(buttons)
+                .Count("wanted", wanted).Bytes;
         }
 
         public static byte[] Prompt(ulong request, string verb, string text, ulong over, ulong? after)
@@ -214,20 +216,34 @@ namespace Helios
         /// <summary>The message that a server sent; ProtocolException for anything else.</summary>
         public static Message Decode(byte[] head, byte[] body)
         {
-            if (head.Length > MaxHeader || (ulong)body.Length > MaxPayload) throw new ProtocolException("a message is too long");
+            if (head.Length > MaxHeader || (ulong)body.Length > MaxPayload)
+                throw new ProtocolException("a message is too long");
             if (!(MsgpackReader.Unpack(head) is Fields header)) throw new ProtocolException("a header must be a map");
             string type = Get(header, "t") as string;
             if (type == "frames") return Frames(header, body);
-            if (type == "done")
-            {
-                string session = Text(Get(header, "session"), 64);
-                return new Done { Request = Count(Get(header, "request")), Chunk = Count(Get(header, "chunk")), Session = session, Payload = body };
-            }
-            if (type != "welcome" && type != "error" && type != "pong") throw new ProtocolException("not a message of a server");
+            if (type == "done") return Done(header, body);
+            if (type != "welcome" && type != "error" && type != "pong")
+                throw new ProtocolException("not a message of a server");
             if (body.Length > 0) throw new ProtocolException($"{type} carries no payload");
             if (type == "welcome") return Welcome(header);
             if (type == "pong") return new Pong { SentAt = Number(Get(header, "sent_at")) };
-            return new Failure { Request = Count(Get(header, "request")), Code = Text(Get(header, "code"), 64), Text = Text(Get(header, "message"), 2048) };
+            return new Failure
+            {
+                Request = Count(Get(header, "request")),
+                Code = Text(Get(header, "code"), 64),
+                Text = Text(Get(header, "message"), 2048),
+            };
+        }
+
+        static Done Done(Fields header, byte[] payload)
+        {
+            return new Done
+            {
+                Request = Count(Get(header, "request")),
+                Chunk = Count(Get(header, "chunk")),
+                Session = Text(Get(header, "session"), 64),
+                Payload = payload,
+            };
         }
 
         static Welcome Welcome(Fields header)
@@ -270,7 +286,8 @@ namespace Helios
                 throw new ProtocolException("shape must be frames, height, width, 3");
             ulong size = 1, total = 0, filled = (ulong)frames.Payload.Length;
             foreach (ulong axis in shape) size = size > MaxPayload / axis ? MaxPayload + 1 : size * axis;
-            foreach (ulong length in frames.Lengths) total = total > MaxPayload || length > MaxPayload ? MaxPayload + 1 : total + length;
+            const ulong tooMuch = MaxPayload + 1;
+            foreach (ulong length in frames.Lengths) total = Math.Min(total + Math.Min(length, tooMuch), tooMuch);
             if (size > MaxPayload) throw new ProtocolException("frames take too many bytes");
             if (frames.Codec == "raw" && (frames.Lengths.Length > 0 || size != filled))
                 throw new ProtocolException("raw frames must fill the payload");
@@ -291,9 +308,10 @@ namespace Helios
                 Buttons = Texts(Get(map, "buttons"), 64, 64),
                 Scenes = Texts(Get(map, "scenes"), 256, 256),
                 Bindings = Bindings(Get(map, "bindings")),
-                TakesPrompt = Get(map, "takes_prompt") is bool flag ? flag : throw new ProtocolException("takes_prompt must be true or false"),
+                TakesPrompt = Flag(Get(map, "takes_prompt")),
             };
-            if (found.Height == 0 || found.Width == 0 || found.FramesPerChunk == 0 || !(found.Fps > 0) || found.Scenes.Length == 0)
+            ulong[] sizes = { found.Height, found.Width, found.FramesPerChunk, (ulong)found.Scenes.Length };
+            if (sizes.Contains(0UL) || !(found.Fps > 0))
                 throw new ProtocolException("card must have a scene and sizes above 0");
             return found;
         }
@@ -318,9 +336,18 @@ namespace Helios
 
         static double Number(object value)
         {
-            double found = value is double real ? real : value is ulong count ? count : value is long below ? below : double.NaN;
+            double found = double.NaN;
+            if (value is double real) found = real;
+            if (value is ulong count) found = count;
+            if (value is long below) found = below;
             if (found >= -1e15 && found <= 1e15) return found;
             throw new ProtocolException("a number must be finite");
+        }
+
+        static bool Flag(object value)
+        {
+            if (value is bool flag) return flag;
+            throw new ProtocolException("a flag must be true or false");
         }
 
         static string Text(object value, int longest)

@@ -6,7 +6,11 @@ import { parseArgs } from "node:util";
 
 import { HeliosClient } from "./helios.js";
 
-const options = { seconds: { type: "string", default: "5" }, button: { type: "string" }, out: { type: "string", default: "last.ppm" } };
+const options = {
+  seconds: { type: "string", default: "5" },
+  button: { type: "string" },
+  out: { type: "string", default: "last.ppm" },
+};
 const { values, positionals } = parseArgs({ options, allowPositionals: true });
 const seconds = Number(values.seconds);
 

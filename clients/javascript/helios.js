@@ -165,8 +165,8 @@ export class HeliosClient extends EventEmitter {
   }
 
   /**
-   * Measured lately, in milliseconds: roundTrip from asking for a chunk to having it; age of a chunk when it came, since
-   * it was made (only where server and client share a clock: on one machine).
+   * Measured lately, in milliseconds: roundTrip from asking for a chunk to having it; age of a chunk when it came,
+   * since it was made (only where server and client share a clock: on one machine).
    */
   stats() {
     const [first, last] = [this.#shownAt[0], this.#shownAt.at(-1)];
@@ -198,7 +198,8 @@ export class HeliosClient extends EventEmitter {
     this.#heardAt = this.#pingedAt = clock();
     socket.connect(this.#address);
     socket.events.on("disconnect", () => socket === this.#socket && this.#lose("the connection broke"));
-    this.#send({ t: "hello", version: VERSION, client: "helios-world-javascript", session: this.#ticket, codecs: this.#codecs });
+    const hello = { t: "hello", version: VERSION, client: "helios-world-javascript" };
+    this.#send({ ...hello, session: this.#ticket, codecs: this.#codecs });
     this.#receive(socket);
   }
 

@@ -61,7 +61,8 @@ export class Pacer {
     if (this.#then !== null && now >= this.#then.begins) [this.#now, this.#then] = [this.#then, null];
     const playing = this.#now;
     if (playing === null) return null;
-    const index = Math.min(Math.max(Math.floor((now - playing.begins) / this.#step + 1e-9), 0), playing.frames.length - 1);
+    const due = Math.floor((now - playing.begins) / this.#step + 1e-9);
+    const index = Math.min(Math.max(due, 0), playing.frames.length - 1);
     const name = `${playing.chunk}.${index}`;
     if (name === this.#seen) return null;
     this.#seen = name;

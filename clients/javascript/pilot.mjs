@@ -10,7 +10,10 @@ const client = new HeliosClient(address, { codecs: [codec], keys });
 const say = (...words) => process.stdout.write(`${words.join(" ")}\n`);
 const buttons = (word) => (word ? word.split(",") : []);
 /** The red of the first row, as hex; of a JPEG some bytes. */
-const row = (pixels, width) => Buffer.from(pixels.subarray(0, 3 * width).filter((_, at) => at % 3 === 0)).toString("hex");
+const row = (pixels, width) => {
+  const reds = pixels.subarray(0, 3 * width).filter((_, at) => at % 3 === 0);
+  return Buffer.from(reds).toString("hex");
+};
 let saved;
 
 client.on("lost", () => say("lost"));
@@ -18,7 +21,9 @@ client.on("back", ({ kept }) => say("back", kept ? "kept" : "anew"));
 client.on("refused", (message) => say("refused", message));
 
 async function stream() {
-  for await (const { chunk, index, seq, pixels, width } of client.frames()) say("frame", chunk, index, seq, row(pixels, width));
+  for await (const { chunk, index, seq, pixels, width } of client.frames()) {
+    say("frame", chunk, index, seq, row(pixels, width));
+  }
 }
 
 const commands = {

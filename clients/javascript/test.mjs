@@ -7,6 +7,7 @@ import { test } from "node:test";
 import { ProtocolError, decode, encode } from "./protocol.js";
 
 const vectors = JSON.parse(readFileSync(new URL("../../docs/protocol/vectors.json", import.meta.url), "utf8"));
+const EMPTY = Buffer.alloc(0);
 const parts = (row) => [Buffer.from(row.header_hex, "hex"), Buffer.from(row.payload_hex, "hex")];
 
 /** A message as the vectors write it: binary is hex, what a double cannot hold is text. */
@@ -54,5 +55,3 @@ test("refuses messages of another number of parts, and headers over 64 KiB", () 
     assert.throws(() => decode(wrong), ProtocolError);
   }
 });
-
-const EMPTY = Buffer.alloc(0);

@@ -9,7 +9,8 @@ using Helios;
 public sealed class LibzmqSocket : IHeliosSocket
 {
     const string Library = "libzmq.so.5";
-    const int Dealer = 5, Linger = 17, ReconnectInterval = 18, ReceiveMore = 13, PublicKey = 48, SecretKey = 49, ServerKey = 50, DontWait = 1, SendMore = 2, PollIn = 1;
+    const int Dealer = 5, Linger = 17, ReconnectInterval = 18, ReceiveMore = 13, PublicKey = 48;
+    const int SecretKey = 49, ServerKey = 50, DontWait = 1, SendMore = 2, PollIn = 1;
     const int MessageSize = 64;
 
     [StructLayout(LayoutKind.Sequential)]
@@ -50,12 +51,14 @@ public sealed class LibzmqSocket : IHeliosSocket
             Set(SecretKey, keys.SecretKey);
             Set(ServerKey, keys.ServerKey);
         }
-        if (zmq_connect(socket, Encoding.ASCII.GetBytes(address + "\0")) != 0) throw new HeliosException($"cannot connect to {address}");
+        if (zmq_connect(socket, Encoding.ASCII.GetBytes(address + "\0")) != 0)
+            throw new HeliosException($"cannot connect to {address}");
     }
 
     public void Send(byte[] head, byte[] body)
     {
-        if (zmq_send(socket, head, (IntPtr)head.Length, DontWait | SendMore) >= 0) zmq_send(socket, body, (IntPtr)body.Length, DontWait);
+        if (zmq_send(socket, head, (IntPtr)head.Length, DontWait | SendMore) >= 0)
+            zmq_send(socket, body, (IntPtr)body.Length, DontWait);
     }
 
     public List<byte[]> TryReceive(double seconds)

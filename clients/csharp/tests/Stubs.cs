@@ -27,9 +27,11 @@ namespace NetMQ
 
     public static class SocketExtensions
     {
-        public static bool TrySendMultipartBytes(this IOutgoingSocket socket, TimeSpan timeout, params byte[][] frames) => false;
+        public static bool TrySendMultipartBytes(
+            this IOutgoingSocket socket, TimeSpan timeout, params byte[][] frames) => false;
 
-        public static bool TryReceiveMultipartBytes(this IReceivingSocket socket, TimeSpan timeout, ref List<byte[]> frames, int expectedFrameCount = 4) => false;
+        public static bool TryReceiveMultipartBytes(
+            this IReceivingSocket socket, TimeSpan timeout, ref List<byte[]> frames, int expected = 4) => false;
     }
 
     public static class NetMQConfig

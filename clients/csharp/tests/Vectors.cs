@@ -27,7 +27,8 @@ public static class Vectors
                 }
                 else Check(Same(Plain(Decode(row)), row["message"]), $"decodes {row["name"]}");
             }
-        foreach (Fields row in ((List<object>)vectors["refused"]).Cast<Fields>()) Check(IsRefused(row), $"refuses {row["why"]}");
+        foreach (Fields row in ((List<object>)vectors["refused"]).Cast<Fields>())
+            Check(IsRefused(row), $"refuses {row["why"]}");
         Console.WriteLine($"{passed} passed, {failed} failed");
         return failed > 0 || passed < 100 ? 1 : 0;
     }
@@ -60,11 +61,14 @@ public static class Vectors
     static byte[] Encode(Fields m)
     {
         var arrays = m.ContainsKey("arrays") ? ((List<object>)m["arrays"]).Cast<List<object>>() : new List<object>[0];
-        var shapes = arrays.Select(pair => new KeyValuePair<string, ulong[]>((string)pair[0], ((List<object>)pair[1]).Select(Count).ToArray()));
+        var pairs = arrays.Select(pair => new KeyValuePair<string, ulong[]>((string)pair[0], Counts(pair[1])));
+        string scene = m.ContainsKey("scene") ? (string)m["scene"] : null;
         switch ((string)m["t"])
         {
-            case "hello": return Sent.Hello(Count(m["version"]), (string)m["client"], (string)m["session"], Texts(m["codecs"]));
-            case "reset": return Sent.Reset(Count(m["request"]), (string)m["scene"], Count(m["seed"]), (string)m["prompt"], shapes.ToArray());
+            case "hello":
+                return Sent.Hello(Count(m["version"]), (string)m["client"], (string)m["session"], Texts(m["codecs"]));
+            case "reset":
+                return Sent.Reset(Count(m["request"]), scene, Count(m["seed"]), (string)m["prompt"], pairs.ToArray());
             case "step": return Sent.Step(Count(m["request"]), Texts(m["buttons"]));
             case "act": return Sent.Act(Count(m["seq"]), (double)m["sent_at"], Texts(m["buttons"]), Count(m["wanted"]));
             case "prompt":
@@ -82,17 +86,29 @@ public static class Vectors
     {
         if (message is Pong pong) return new Fields { { "t", "pong" }, { "sent_at", pong.SentAt } };
         if (message is Failure failure)
-            return new Fields { { "t", "error" }, { "request", failure.Request }, { "code", failure.Code }, { "message", failure.Text } };
+            return new Fields
+            {
+                { "t", "error" }, { "request", failure.Request }, { "code", failure.Code }, { "message", failure.Text },
+            };
         if (message is Done done)
-            return new Fields { { "t", "done" }, { "request", done.Request }, { "chunk", done.Chunk }, { "session", done.Session }, { "payload", Hex(done.Payload) } };
+            return new Fields
+            {
+                { "t", "done" }, { "request", done.Request }, { "chunk", done.Chunk }, { "session", done.Session },
+                { "payload", Hex(done.Payload) },
+            };
         if (message is Welcome w)
-            return new Fields { { "t", "welcome" }, { "version", w.Version }, { "card", Plain(w.Card) }, { "session", w.Session }, { "codec", w.Codec }, { "chunk", w.Chunk }, { "answered", w.Answered } };
+            return new Fields
+            {
+                { "t", "welcome" }, { "version", w.Version }, { "card", Plain(w.Card) }, { "session", w.Session },
+                { "codec", w.Codec }, { "chunk", w.Chunk }, { "answered", w.Answered },
+            };
         var f = (Frames)message;
         return new Fields
         {
-            { "t", "frames" }, { "request", f.Request }, { "index", f.Index }, { "seq", f.Seq }, { "sent_at", f.SentAt },
-            { "shape", Listed(f.Shape) }, { "codec", f.Codec }, { "lengths", Listed(f.Lengths) }, { "seconds", f.Seconds },
-            { "made_at", f.MadeAt }, { "payload", Hex(f.Payload) },
+            { "t", "frames" }, { "request", f.Request }, { "index", f.Index }, { "seq", f.Seq },
+            { "sent_at", f.SentAt }, { "shape", Listed(f.Shape) }, { "codec", f.Codec },
+            { "lengths", Listed(f.Lengths) }, { "seconds", f.Seconds }, { "made_at", f.MadeAt },
+            { "payload", Hex(f.Payload) },
         };
     }
 
@@ -101,17 +117,21 @@ public static class Vectors
         return new Fields
         {
             { "name", card.Name }, { "height", card.Height }, { "width", card.Width }, { "fps", card.Fps },
-            { "frames_per_chunk", card.FramesPerChunk }, { "buttons", Listed(card.Buttons) }, { "scenes", Listed(card.Scenes) },
-            { "bindings", card.Bindings.ToDictionary(pair => pair.Key, pair => (object)pair.Value) }, { "takes_prompt", card.TakesPrompt },
+            { "frames_per_chunk", card.FramesPerChunk }, { "buttons", Listed(card.Buttons) },
+            { "scenes", Listed(card.Scenes) },
+            { "bindings", card.Bindings.ToDictionary(pair => pair.Key, pair => (object)pair.Value) },
+            { "takes_prompt", card.TakesPrompt },
         };
     }
 
     /// <summary>Whether a value is what the vectors write: a count that a double cannot hold is text there.</summary>
     static bool Same(object found, object wanted)
     {
-        if (found is Fields a && wanted is Fields b) return a.Count == b.Count && a.All(pair => b.ContainsKey(pair.Key) && Same(pair.Value, b[pair.Key]));
-        if (found is List<object> x && wanted is List<object> y) return x.Count == y.Count && x.Zip(y, Same).All(same => same);
-        if (found is ulong count) return wanted is string || wanted is double ? count == Count(wanted) : false;
+        if (found is Fields a && wanted is Fields b)
+            return a.Count == b.Count && a.All(pair => b.ContainsKey(pair.Key) && Same(pair.Value, b[pair.Key]));
+        if (found is List<object> x && wanted is List<object> y)
+            return x.Count == y.Count && x.Zip(y, Same).All(same => same);
+        if (found is ulong count) return (wanted is string || wanted is double) && count == Count(wanted);
         return Equals(found, wanted);
     }
 
@@ -123,6 +143,11 @@ public static class Vectors
     static ulong Count(object value)
     {
         return value is string text ? ulong.Parse(text) : (ulong)(double)value;
+    }
+
+    static ulong[] Counts(object values)
+    {
+        return ((List<object>)values).Select(Count).ToArray();
     }
 
     static string[] Texts(object values)
