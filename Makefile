@@ -43,7 +43,7 @@ format: $(VENV)/.dev
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) clients/*/build clients/javascript/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # A stamp is newer than pyproject.toml and constraints.txt when what they ask for is installed.
 $(VENV)/.play: $(VENV)/.made pyproject.toml constraints.txt
