@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
-MARKS := not gpu and not soak and not browser
+MARKS := not gpu and not soak and not browser and not clients
 
 # On Linux, plain torch brings gigabytes of CUDA. Without an NVIDIA GPU the CPU build is enough, where its index answers.
 TORCH_INDEX = $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null \
@@ -15,10 +15,11 @@ TORCH_INDEX = $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/n
 install = $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
 	$(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable
 
-.PHONY: help play test check format clean
+.PHONY: help play test clients check format clean
 help:
 	@echo "make play    set up once, then open the game   (make play ARGS='--seed 3')"
 	@echo "make test    set up once, then run every test that needs no GPU   (make test ARGS='-k env')"
+	@echo "make clients build the clients in other languages and run them against a live server"
 	@echo "make check   linter and formatter, changing nothing"
 	@echo "make format  let the formatter change files"
 	@echo "make clean   remove .venv and everything built"
@@ -29,6 +30,10 @@ play: $(VENV)/.play
 test: $(VENV)/.test
 	$(PY) -m pytest -m "$(MARKS)" $(ARGS)
 
+# -s: figures are printed. What each needs, and what is skipped without it, says clients/README.md.
+clients: $(VENV)/.test
+	$(PY) -m pytest -m clients -s $(ARGS)
+
 check: $(VENV)/.dev
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
@@ -38,7 +43,7 @@ format: $(VENV)/.dev
 	$(PY) -m ruff format .
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) clients/*/build clients/javascript/node_modules build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
 
 # A stamp is newer than pyproject.toml and constraints.txt when what they ask for is installed.
 $(VENV)/.play: $(VENV)/.made pyproject.toml constraints.txt
