@@ -21,7 +21,7 @@ function spread(pair) {
 export function helpSheet(card) {
   const keys = new Map();
   for (const [key, button] of Object.entries(card?.bindings ?? {})) keys.set(button, [...(keys.get(button) ?? []), key]);
-  const world = [...keys].map(([button, names]) => [names.map(keyLabel).join("  "), words(button)]);
+  const world = [...keys].map(([button, names]) => [names.map(keyLabel).join(", "), words(button)]);
   return [
     ...world,
     ...(world.length ? [null] : []),
@@ -30,7 +30,7 @@ export function helpSheet(card) {
     ["Shift R", "same world from its start"],
     ["P", "pause"],
     ["F3", "figures"],
-    ["F1 / H", "this help"],
+    ["F1, H", "this help"],
     ["F11", "full screen"],
   ];
 }

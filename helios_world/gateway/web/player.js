@@ -1,4 +1,4 @@
-// Which frame to show now, and when to ask for the next chunk: bridge/player.py, line by line. Times are in seconds.
+// Which frame to show now, and when to ask for the next chunk: as bridge/player.py has it. Times are in seconds.
 //
 // Frames arrive a chunk at a time and are shown evenly. A chunk is asked for at the last moment from which it still
 // arrives before it is due, because an input that comes after the asking waits for the chunk after.
@@ -99,9 +99,16 @@ export class ChunkPlayer {
     this.#askedAt = now;
   }
 
-  // When `wantsChunk` may say something new without another `put`; Infinity while it waits for a first chunk.
-  nextAsk(now) {
-    return this.#next ? this.#askTime(now) : Infinity;
+  // The earliest time at which `frame` or `wantsChunk` may say something new without another `put`.
+  nextEvent(now) {
+    const events = [this.#next ? this.#askTime(now) : Infinity];
+    if (this.#then !== null) events.push(this.#then.begins);
+    const playing = this.#now;
+    if (playing !== null) {
+      const index = Math.trunc((now - playing.begins) / this.#step + 1e-9) + 1;
+      if (index < playing.frames.length) events.push(playing.begins + Math.max(index, 1) * this.#step);
+    }
+    return Math.min(...events);
   }
 
   #due(now) {

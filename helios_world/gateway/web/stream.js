@@ -102,11 +102,11 @@ export class WorldStream {
     if (this.#held.length && now - this.#actedAt >= RESEND) this.#act(now);
   }
 
-  // Seconds until `tick` may have a chunk to ask for.
+  // Seconds until `tick` may have something new to do or show.
   get wait() {
     if (!this.#live || this.#begun || this.#frozen !== null) return Infinity;
     const now = this.#clock();
-    return Math.max(0, this.#player.nextAsk(now - this.#behind) + this.#behind - now);
+    return Math.max(0, this.#player.nextEvent(now - this.#behind) + this.#behind - now);
   }
 
   // The frame due, or null; say `painted` once it is on screen.

@@ -6,7 +6,7 @@ import { WorldStream } from "./stream.js";
 
 const FIGURES_SECONDS = 0.25; // between looks at the figures, which are unreadable when they change faster
 const TOAST_SECONDS = 4;
-const SOFT_UNTIL = 480; // pixels of width up to which a frame is doubled before it is smoothed
+const SMOOTH_UNTIL = 480; // pixels of width up to which a frame is doubled before it is smoothed
 const SIGNS = { forward: "▲", back: "▼", turn_left: "◀", turn_right: "▶" };
 
 const $ = (id) => document.getElementById(id);
@@ -19,7 +19,7 @@ let controls = null;
 let timer = 0;
 let hasPicture = false;
 let pausedByHand = false;
-let isHard = false;
+let isCrisp = false;
 let figuresAt = -Infinity;
 let toastUntil = -Infinity;
 let lastMessage = "";
@@ -80,12 +80,12 @@ function meet(card) {
 // Pictures
 
 function resize(card) {
-  const times = isHard || card.width > SOFT_UNTIL ? 1 : 2;
+  const times = isCrisp || card.width > SMOOTH_UNTIL ? 1 : 2;
   const before = new OffscreenCanvas(view.width, view.height);
   before.getContext("2d").drawImage(view, 0, 0);
   view.width = card.width * times;
   view.height = card.height * times;
-  view.className = isHard ? "hard" : "";
+  view.className = isCrisp ? "crisp" : "";
   brush.imageSmoothingEnabled = false; // edges stay edges at twice the size; what is left is smoothed by the page
   brush.drawImage(before, 0, 0, view.width, view.height);
 }
@@ -240,8 +240,8 @@ function toggleHelp() {
 }
 
 function toggleScaling() {
-  isHard = !isHard;
-  $("scaling").textContent = isHard ? "Hard" : "Soft";
+  isCrisp = !isCrisp;
+  $("scaling").textContent = isCrisp ? "Crisp" : "Smooth";
   if (stream?.card) resize(stream.card);
 }
 
