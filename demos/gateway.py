@@ -31,9 +31,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"port is {args.port}: must be from 0 to 65535")
     host = check_host(args.host, insecure=args.insecure)
     token = secrets.token_urlsafe(16) if args.token is None else args.token
-    gateway = Gateway(
-        args.connect, token, origins=args.origin, max_browsers=args.max_browsers, any_host=args.insecure
-    )
+    gateway = Gateway(args.connect, token, origins=args.origin, max_browsers=args.max_browsers, any_host=args.insecure)
     if args.insecure:
         print(f"insecure: whoever sees the traffic to {host} can read the token and play", file=sys.stderr)
 

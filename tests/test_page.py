@@ -99,6 +99,10 @@ def test_the_player_of_the_page_does_what_the_player_of_the_bridge_does(seed):
     gave = json.loads(ran.stdout)
     assert len(gave) == len(recorded.gave) > 9000
     for call, ours, theirs in zip(recorded.calls, recorded.gave, gave, strict=True):
-        same = ours == pytest.approx(theirs, abs=1e-9) if call[0] in ("event", "learnt") and ours != "inf" else ours == theirs
+        same = (
+            ours == pytest.approx(theirs, abs=1e-9)
+            if call[0] in ("event", "learnt") and ours != "inf"
+            else ours == theirs
+        )
         assert same, f"{call}: {ours} in Python, {theirs} on the page"
     assert sum(1 for g in recorded.gave if g is True) > 50
