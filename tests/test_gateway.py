@@ -127,7 +127,7 @@ def test_the_page_is_served_whole_and_allows_nothing_foreign(gateway):
 
 
 def test_a_browser_joins_plays_and_sees_what_the_model_makes(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         player = await browser()
         first = await player.play(7)
         assert (player.welcome.codec, player.welcome.card.name, first.request) == ("jpeg", "fake", 1)
@@ -147,7 +147,7 @@ def test_a_browser_joins_plays_and_sees_what_the_model_makes(gateway):
     ids=["wrong", "odd", "hello first", "empty", "text"],
 )
 def test_without_the_token_nobody_gets_in(gateway, first):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         stranger = await browser(token=None)
         await (stranger.socket.send_str(first) if isinstance(first, str) else stranger.send(first))
         assert await stranger.close_code() == WRONG_TOKEN
@@ -158,7 +158,7 @@ def test_without_the_token_nobody_gets_in(gateway, first):
 def test_a_browser_that_does_not_say_its_token_is_sent_away(gateway, monkeypatch):
     monkeypatch.setattr(app, "TOKEN_SECONDS", 0.2)
 
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         stranger = await browser(token=None)
         assert await stranger.close_code() == WRONG_TOKEN
 
@@ -184,7 +184,7 @@ GARBAGE = [b"", b"\0\0\0\1", b"\xff" * 64, wire.pack(HELLO)[:-1], wire.pack(prot
 
 
 def test_garbage_is_answered_and_the_game_goes_on(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         player = await browser()
         await player.play()
         for garbage in GARBAGE:
@@ -203,7 +203,7 @@ def test_garbage_is_answered_and_the_game_goes_on(gateway):
 
 
 def test_a_message_that_is_too_large_ends_its_sender_alone(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         large, other = await browser(), await browser()
         await large.play()
         await other.play()
@@ -215,7 +215,7 @@ def test_a_message_that_is_too_large_ends_its_sender_alone(gateway):
 
 
 def test_two_browsers_have_two_worlds(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         a, b = await browser(), await browser()
         await a.play(1)
         await b.play(2)
@@ -229,7 +229,7 @@ def test_two_browsers_have_two_worlds(gateway):
 
 
 def test_places_are_limited_and_given_again(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         first = await browser()
         await first.play()
         assert await (await browser()).close_code() == FULL
@@ -241,7 +241,7 @@ def test_places_are_limited_and_given_again(gateway):
 
 
 def test_a_browser_that_takes_nothing_holds_up_nobody(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         stuck, player = await browser(), await browser()
         await stuck.play()
         await player.play()
@@ -258,7 +258,7 @@ def test_a_browser_that_takes_nothing_holds_up_nobody(gateway):
 
 
 def test_a_world_comes_back_when_its_browser_does(gateway):
-    async def play(session, url, browser):
+    async def play(_session, _url, browser):
         player = await browser()
         await player.play()
         await player.chunk(1)
@@ -290,7 +290,7 @@ class Killable:
 
 def test_a_server_that_died_is_replaced_and_the_world_goes_on_where_it_was():
     async def play(server):
-        async with page(server.address) as (session, url, browser):
+        async with page(server.address) as (_session, _url, browser):
             player = await browser()
             await player.play(5)
             await player.chunk(1, "turn_left")
@@ -320,7 +320,7 @@ def test_a_server_that_died_is_replaced_and_the_world_goes_on_where_it_was():
 
 def test_the_first_server_may_come_late():
     async def play(server):
-        async with page(server.address) as (session, url, browser):
+        async with page(server.address) as (_session, _url, browser):
             player = await browser()
             await player.send(HELLO)
             await asyncio.sleep(0.3)

@@ -1,4 +1,4 @@
-"""The HTTP side: the page, and who may open a WebSocket: Host, Origin, token and number of browsers are checked here."""
+"""The HTTP side: the page, and who may open a WebSocket: Host, Origin, token and number are checked here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Connection`: one browser's WebSocket with a DEALER of its own to the server. Nothing in it waits for another browser."""
+"""`Connection`: one browser's WebSocket with a DEALER of its own to the server. It waits for no other browser."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`Relay`: what one browser and its session of the server say to each other. No socket; time is an argument, in seconds.
+"""`Relay`: what one browser and its session of the server say to each other. No socket; time is an argument.
 
 It passes messages on, and keeps ticket and newest snapshot, so that a world goes on where it was when a server died and
 another took its place. Requests get numbers of the relay's own, as it has some itself.
