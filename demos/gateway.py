@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import secrets
+import socket
 import sys
 
 from helios_world.errors import UserError
@@ -36,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"insecure: whoever sees the traffic to {host} can read the token and play", file=sys.stderr)
 
     def ready(port: int) -> None:
-        name = f"[{host}]" if ":" in host else host
+        name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
         secret = f"#token={token}" if args.token is None else "   with your token"
         print(f"{args.connect} in a browser: http://{name}:{port}/{secret}", flush=True)
 
