@@ -135,6 +135,21 @@ test("a new world replaces the old one only when it comes, and nothing of the ol
   assert.deepEqual([played.stream.seed, played.stream.frame().chunk], [8, 0]);
 });
 
+test("pictures of the old world that are decoded late are not shown in the new one", async () => {
+  const late = [];
+  const decode = (bytes) => (bytes[0] === 1 ? new Promise((resolve) => late.push(resolve)) : { value: bytes[0] });
+  const played = await Played.playing({ decode });
+  played.passes(0.15);
+  await played.frames(1);
+  played.stream.reset(8);
+  await played.frames(0, 2);
+  let freed = 0;
+  for (const resolve of late) resolve({ value: 1, close: () => freed++ });
+  await played.hears({ t: "pong", sent_at: 0 });
+  played.passes(0.4);
+  assert.deepEqual([late.length, freed, played.stream.frame().chunk], [2, 2, 0]);
+});
+
 test("a refused world leaves the old one", async () => {
   const played = await Played.playing();
   played.stream.reset(8);
