@@ -15,6 +15,8 @@ wanted = [
     "helios_world/envs/__init__.py",
     "helios_world/controllers/__init__.py",
     "helios_world/demos/cli.py",
+    "helios_world/gateway/web/index.html",
+    "helios_world/gateway/web/world.js",
     "helios_world/worlds/doom/world.json",
     "helios_world/worlds/doom/transformer.safetensors",
 ]

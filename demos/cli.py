@@ -33,6 +33,11 @@ COMMANDS = {
         "generate worlds for windows, agents and games that connect",
         ("serve --port 5557",),
     ),
+    "gateway": Command(
+        "helios_world.demos.gateway",
+        "serve a page on which browsers play the worlds of a server",
+        ("gateway --connect tcp://127.0.0.1:5557",),
+    ),
     "generate": Command(
         "helios_world.demos.generate",
         "make a video from words, an image or a video",
@@ -92,6 +97,7 @@ EXTRAS = {
     "PIL": "play",
     "vizdoom": "doom",
     "tqdm": "doom",
+    "aiohttp": "web",
     "diffusers": "helios",
     "transformers": "helios",
 }

@@ -22,7 +22,7 @@ LAYERS = [
     {"engine", "checkpoint", "embeddings", "device", "footprint", "latents"},
     {"diffusers_layout"},
     {"bridge", "generator", "released"},
-    {"open"},
+    {"open", "gateway"},
     {"envs", "controllers"},
     {"training"},
     {"demos"},
@@ -31,7 +31,9 @@ LAYERS = [
 HOMES = {
     "pygame": ("demos/window.py", "demos/hud.py"),
     "gymnasium": ("envs/",),
-    "zmq": ("helios_world/bridge/", "demos/doctor.py", "demos/bench_bridge.py"),
+    "zmq": ("helios_world/bridge/", "helios_world/gateway/connection.py", "demos/doctor.py", "demos/bench_bridge.py"),
+    "aiohttp": ("helios_world/gateway/",),
+    "asyncio": ("helios_world/gateway/", "demos/gateway.py"),
     "vizdoom": ("helios_world/training/game.py",),
     "av": ("demos/recording.py", "demos/material.py"),
     "torch": (
@@ -133,7 +135,7 @@ def test_an_upward_import_would_be_seen(tmp_path):
 def test_importing_is_light():
     light = ["helios_world", "helios_world.envs.world_env", "helios_world.engine", "helios_world.pack"]
     light += ["helios_world.controllers", "helios_world.bridge.client", "helios_world.demos.cli"]
-    heavy = {"torch", "pygame", "av", "PIL", "vizdoom", "safetensors", "diffusers", "transformers", "ftfy"}
+    heavy = {"torch", "pygame", "aiohttp", "av", "PIL", "vizdoom", "safetensors", "diffusers", "transformers", "ftfy"}
     code = f"import sys\nfor name in {light}: __import__(name)\nprint(*({heavy} & set(sys.modules)))"
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
     assert (ran.stdout, ran.stderr) == ("\n", "")

@@ -175,9 +175,9 @@ class RemoteSession:
             raise ServerError("bad_message", f"{self._address} sent what is no message: {error}") from None
 
 
-def open_socket(address: str, keys: ClientKeys | None = None) -> zmq.Socket:
+def open_socket(address: str, keys: ClientKeys | None = None, *, context: zmq.Context | None = None) -> zmq.Socket:
     """A DEALER that connects to `address`, at once or when a server is there. UserError for a malformed address."""
-    socket = zmq.Context.instance().socket(zmq.DEALER)
+    socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
     socket.linger = 0
     socket.reconnect_ivl = 50
     socket.maxmsgsize = protocol.MAX_MESSAGE
