@@ -7,7 +7,11 @@ import shutil
 import threading
 from types import SimpleNamespace
 
+import hypothesis
 import pytest
+
+hypothesis.settings.register_profile("fixed", derandomize=True)  # the same examples in every run
+hypothesis.settings.load_profile("fixed")
 
 MAY_NOT_BE_SKIPPED = ("display", "browser", "clients")
 NOTHING_MAY_BE_SKIPPED = os.environ.get("HELIOS_WORLD_CI") == "1"
