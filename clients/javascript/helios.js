@@ -5,7 +5,7 @@ import { EventEmitter } from "node:events";
 
 import { Dealer } from "zeromq";
 
-import { Pacer, quantile } from "./pacer.js";
+import { ChunkPlayer, quantiles } from "../../helios_world/gateway/web/player.js";
 import { MAX_PAYLOAD, ProtocolError, VERSION, decode, encode, splitFrames } from "./protocol.js";
 
 export { ProtocolError };
@@ -62,7 +62,7 @@ export class HeliosClient extends EventEmitter {
   #live = false; // the server's session has our world
   #lost = false;
   #playing = false;
-  #pacer = null;
+  #player = null;
   #held = [];
   #seq = 0;
   #asked = { chunk: 0, at: 0 };
@@ -148,10 +148,10 @@ export class HeliosClient extends EventEmitter {
     this.#plan();
     while (!this.#closed) {
       const now = clock();
-      const frame = this.#pacer?.frame(now);
-      if (frame) {
+      const frame = this.#player?.frame(now);
+      if (frame?.isNew) {
         remember(this.#shownAt, now);
-        const { seq, height, width, codec } = frame.tag;
+        const { seq, height, width, codec } = frame.seq; // the tag it was put with
         yield { pixels: frame.pixels, height, width, codec, chunk: frame.chunk, index: frame.index, seq };
       } else {
         await new Promise((resolve) => (this.#wake = resolve));
@@ -170,12 +170,15 @@ export class HeliosClient extends EventEmitter {
    */
   stats() {
     const [first, last] = [this.#shownAt[0], this.#shownAt.at(-1)];
-    const spread = (values) => ({ p50: 1000 * quantile(values, 0.5), p95: 1000 * quantile(values, 0.95) });
+    const spread = (values) => {
+      const [p50, p95] = quantiles(values, [0.5, 0.95]).map((seconds) => 1000 * seconds);
+      return { p50, p95 };
+    };
     return {
       fps: (this.#shownAt.length - 1) / (last - first),
       age: spread(this.#ages),
       roundTrip: spread(this.#trips),
-      lateChunks: this.#pacer?.lateChunks ?? 0,
+      lateChunks: this.#player?.lateChunks ?? 0,
     };
   }
 
@@ -276,11 +279,11 @@ export class HeliosClient extends EventEmitter {
     this.card = card;
     this.#ticket = session;
     this.#request = Math.max(this.#request, Number(answered));
-    this.#pacer ??= new Pacer(card.fps, card.frames_per_chunk);
+    this.#player ??= new ChunkPlayer(card.fps, card.frames_per_chunk);
     this.#welcomed.resolve(card);
     this.#live = kept;
     if (kept) {
-      this.#pacer.reset(chunk);
+      this.#player.reset(chunk);
       this.#resume(true);
     } else if (this.#playing && this.#origin !== null) {
       this.#beginAgain();
@@ -371,7 +374,7 @@ export class HeliosClient extends EventEmitter {
 
   /** The server is in another world now: that of a reset's frames, or the one restored. */
   #enter(message) {
-    this.#pacer.reset(message.t === "done" ? message.chunk : 0);
+    this.#player.reset(message.t === "done" ? message.chunk : 0);
     if (message.t === "frames") this.#arrive(message);
     this.#plan();
   }
@@ -399,7 +402,7 @@ export class HeliosClient extends EventEmitter {
     const now = clock();
     const [, height, width] = message.shape;
     const tag = { seq: message.seq, height, width, codec: message.codec };
-    if (!this.#pacer.put(message.index, splitFrames(message), now, tag)) return;
+    if (!this.#player.put(message.index, splitFrames(message), now, tag)) return;
     if (message.index > 0) {
       remember(this.#seconds, message.seconds);
       remember(this.#ages, now - message.made_at);
@@ -421,16 +424,16 @@ export class HeliosClient extends EventEmitter {
   /** Does what is due, and sleeps until the next thing is. */
   #plan() {
     clearTimeout(this.#timer);
-    if (this.#closed || !this.#playing || !this.#pacer) return;
+    if (this.#closed || !this.#playing || !this.#player) return;
     const now = clock();
-    const wanted = this.#live && !this.#begun ? this.#pacer.wantsChunk(now) : 0;
+    const wanted = this.#live && !this.#begun ? this.#player.wantsChunk(now) : 0;
     if (wanted) {
       this.#asked = { chunk: wanted, at: now };
       this.#act(wanted);
-      this.#pacer.asked(now);
+      this.#player.asked(now);
     }
     this.#wake();
-    const next = this.#pacer.nextEvent(now);
+    const next = this.#player.nextEvent(now);
     const pause = Math.max(1, 1000 * (Math.min(next, now + 1) - now));
     this.#timer = setTimeout(() => this.#plan(), pause);
   }
