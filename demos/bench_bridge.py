@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -122,7 +123,7 @@ def request_reply(seconds: float, size: str) -> dict[str, float]:
     context = zmq.Context()
     socket = context.socket(zmq.REP)
     port = socket.bind_to_random_port("tcp://127.0.0.1")
-    sender = _spawn(_send_images, SIZES[size], port, seconds)
+    sender, _ = _spawn(_send_images, SIZES[size], port, seconds)
     ages, ends = [], time.monotonic() + seconds + 5
     while time.monotonic() < ends and (sender.is_alive() or socket.poll(0)):
         if socket.poll(50):
@@ -137,7 +138,6 @@ def request_reply(seconds: float, size: str) -> dict[str, float]:
 
 def _play(probes: Sequence[Probe], seconds: float) -> None:
     """Slow ones have a thread of their own, so that they hold up nobody."""
-    import threading
 
     def loop(own: Sequence[Probe]) -> None:
         poller = zmq.Poller()
@@ -220,24 +220,21 @@ def _send_images(size: tuple[int, int], port: int, seconds: float, ready: Any) -
 @contextmanager
 def _process(target: Callable[..., None], *args: Any) -> Iterator[str]:
     """`target(*args, pipe)` in a process of its own; gives what it sends first."""
-    context = multiprocessing.get_context("spawn")
-    near, far = context.Pipe()
-    process = context.Process(target=target, args=(*args, far), daemon=True)
-    process.start()
+    process, said = _spawn(target, *args)
     try:
-        yield near.recv()
+        yield said
     finally:
         process.kill()
         process.join()
 
 
-def _spawn(target: Callable[..., None], *args: Any) -> Any:
+def _spawn(target: Callable[..., None], *args: Any) -> tuple[Any, str]:
+    """The process, and what it sent first."""
     context = multiprocessing.get_context("spawn")
     near, far = context.Pipe()
     process = context.Process(target=target, args=(*args, far), daemon=True)
     process.start()
-    near.recv()
-    return process
+    return process, near.recv()
 
 
 def _keys() -> tuple[Lock, ClientKeys]:

@@ -19,7 +19,6 @@ from helios_world.pack import list_packs, read_pack
 
 REQUIRED = ("numpy", "gymnasium", "pyzmq", "msgpack", "simplejpeg")
 OPTIONAL = {"engine": ("torch", "safetensors"), "play": ("pygame-ce", "av", "pillow"), "doom": ("vizdoom",)}
-OLDEST_LIBZMQ = (4, 3, 5)
 FAST_BF16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
@@ -76,6 +75,8 @@ def check_packages() -> Iterator[Finding]:
 
 def check_zmq() -> Iterator[Finding]:
     import zmq
+
+    from helios_world.bridge.door import OLDEST_LIBZMQ
 
     state = OK if zmq.zmq_version_info() >= OLDEST_LIBZMQ else BROKEN
     yield Finding("libzmq", state, f"{zmq.zmq_version()} ({'.'.join(map(str, OLDEST_LIBZMQ))} or newer is needed)")

@@ -8,7 +8,7 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 CONTROLLERS = "keyboard, random, script:FILE or replay:FILE"
 HEADLESS_SECONDS = 10.0
 LARGEST_SCALE = 16
-CONNECTED = ("dtype", "device", "steps", "weights", "latents", "size", "offload")  # of the server's own networks
+CONNECTED = tuple(field.name for field in fields(EngineOptions))  # of the server's own networks
 VIDEO = Path("play.mp4")
 
 

@@ -56,12 +56,12 @@ def load_engine(world: str, options: EngineOptions = EngineOptions()) -> WorldEn
     from helios_world.errors import MissingExtra
 
     pack = read_pack(world)
-    options.fit(pack.card, checkpoint=pack.networks is None)
     try:
         if pack.networks is None:
             from helios_world.released import load_released
 
             return WorldEngine(load_released(pack, options))
+        options.fit(pack.card, checkpoint=False)
         from helios_world.generator import load_generator
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "engine") from None

@@ -32,9 +32,14 @@ class Weather:
 
 
 class ChaosProxy:
-    """Relays connections on a port of its own to `target` on this machine."""
+    """Relays connections on a port of its own to `target` on this machine.
+
+    Attributes:
+        seen: all bytes that came, either way.
+    """
 
     def __init__(self, target: int, seed: int = 0):
+        self.seen = bytearray()
         self.weather = Weather()
         self._target, self._random = target, random.Random(seed)
         self._ends: list[socket.socket] = []
@@ -81,6 +86,7 @@ class ChaosProxy:
     def _relay(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := source.recv(65536):
+                self.seen += data
                 for piece in _slices(data, self.weather.slice):
                     self._wait(len(piece))
                     sink.sendall(self._spoilt(piece))

@@ -1,5 +1,6 @@
 """Bad networks: what was done once is never done twice, the world goes on, and others notice nothing."""
 
+import threading
 import time
 
 import numpy as np
@@ -69,8 +70,6 @@ def test_a_stall_is_waited_out(proxy):
     def during(index):
         if index == 5:
             proxy.set(stalled=True)
-            import threading
-
             threading.Timer(0.5, lambda: proxy.set(stalled=False)).start()
 
     assert np.array_equal(lock_step(proxy.address, during), wanted())

@@ -1,9 +1,7 @@
 """What SECURITY.md promises, each promise a test."""
 
 import re
-import socket
 import stat
-import threading
 
 import pytest
 import zmq
@@ -18,6 +16,7 @@ from helios_world.demos.cli import main
 from helios_world.engine import WorldEngine
 from helios_world.errors import ConnectionLost, ServerError, UserError
 from helios_world.testing import FakeWorldModel
+from tests.chaos import ChaosProxy
 
 
 def pair():
@@ -80,49 +79,17 @@ def test_a_ticket_opens_nothing_for_another_key(address):
     remote.close()
 
 
-class Tap:
-    """A TCP relay that keeps what passes."""
-
-    def __init__(self, target):
-        self.seen = bytearray()
-        self._target = target
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
-
-    def _accept(self):
-        while True:
-            try:
-                one, _ = self._listener.accept()
-            except OSError:
-                return
-            other = socket.create_connection(("127.0.0.1", self._target))
-            for ends in ((one, other), (other, one)):
-                threading.Thread(target=self._pass, args=ends, daemon=True).start()
-
-    def _pass(self, source, sink):
-        try:
-            while data := source.recv(65536):
-                self.seen += data
-                sink.sendall(data)
-        except OSError:
-            pass
-
-    def close(self):
-        self._listener.close()
-
-
 @pytest.mark.parametrize("locked", [True, False])
 def test_with_keys_nothing_can_be_read_on_the_way(served, locked):
     lock = Lock(SERVER, frozenset({ADA.public})) if locked else None
     with served(WorldServer(WorldEngine(FakeWorldModel()), lock=lock)) as address:
-        tap = Tap(int(address.rsplit(":", 1)[1]))
-        remote = RemoteSession(f"tcp://127.0.0.1:{tap.port}", keys=keys(ADA) if locked else None)
+        relay = ChaosProxy(int(address.rsplit(":", 1)[1]))
+        remote = RemoteSession(relay.address, keys=keys(ADA) if locked else None)
         frames = remote.reset("hall", seed=3).frames
         remote.close()
-        tap.close()
-    readable = b"hall" in tap.seen, frames.tobytes()[:4096] in tap.seen
-    assert len(tap.seen) > frames.nbytes and readable == ((False, False) if locked else (True, True))
+        relay.close()
+    readable = b"hall" in relay.seen, frames.tobytes()[:4096] in relay.seen
+    assert len(relay.seen) > frames.nbytes and readable == ((False, False) if locked else (True, True))
 
 
 def test_beyond_this_machine_only_with_keys_or_when_told(tmp_path):
@@ -199,12 +166,9 @@ def test_a_client_needs_both_keys(tmp_path):
 
 
 def test_codes_are_what_the_server_sends(pytestconfig):
-    sent = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"(?:Error\(|_fail\().*", SERVER_SOURCE(pytestconfig)))))
+    server = (pytestconfig.rootpath / "helios_world" / "bridge" / "server.py").read_text(encoding="utf-8")
+    sent = set(re.findall(r'"(\w+)"', " ".join(re.findall(r"(?:Error\(|_fail\().*", server))))
     assert sent & set(protocol.CODES) == set(protocol.CODES)
-
-
-def SERVER_SOURCE(pytestconfig):
-    return (pytestconfig.rootpath / "helios_world" / "bridge" / "server.py").read_text(encoding="utf-8")
 
 
 def test_every_promise_names_tests_that_exist(pytestconfig):

@@ -287,7 +287,7 @@ def schema():
         "payload_bytes": protocol.MAX_PAYLOAD,
         "text_bytes": 4 * protocol.MAX_PROMPT,
     }
-    limits |= {"list_items": 1024, "map_keys": 256}
+    limits |= {"list_items": protocol.MAX_LIST, "map_keys": protocol.MAX_MAP}
     return {"version": protocol.VERSION, "limits": limits, "error_codes": list(protocol.CODES), "messages": found}
 
 

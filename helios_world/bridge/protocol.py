@@ -27,6 +27,7 @@ PROMPT_VERBS = ("change", "queue", "cancel")
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
 MAX_MESSAGE = MAX_PAYLOAD  # what sockets accept in one part
+MAX_LIST, MAX_MAP = 1024, 256  # entries of one list or map in a header
 MAX_PROMPT = 4096  # characters, several times what a text encoder reads
 SOCKET_BUFFER = 1 << 20  # bytes in the kernel: with its own choice a chunk sometimes waits 8 or 24 ms on loopback
 JPEG_QUALITY = 90
@@ -319,8 +320,8 @@ def _unpack(data: bytes) -> Any:
     limits = {
         "max_str_len": 4 * MAX_PROMPT,
         "max_bin_len": 0,
-        "max_array_len": 1024,
-        "max_map_len": 256,
+        "max_array_len": MAX_LIST,
+        "max_map_len": MAX_MAP,
         "max_ext_len": 0,
     }
     try:

@@ -282,9 +282,7 @@ class WorldStream:
 
     @property
     def _silence(self) -> float:
-        if self._begun or (self._live and not self._seconds):
-            return BEGINNING
-        return SILENCE + 3 * max(list(self._seconds)[-4:], default=0.0)
+        return patience(bool(self._begun) or (self._live and not self._seconds), list(self._seconds)[-4:])
 
     def _send(self, message: protocol.Message) -> bool:
         """False if the connection takes nothing more; the silence that follows ends it."""
@@ -430,6 +428,16 @@ class WorldStream:
             while self._changes and self._changes[0][0] <= shown.seq:
                 self._key_to_pixels.append(now - self._changes.popleft()[1])
         return shown
+
+
+def patience(begins: bool, seconds: Iterable[float]) -> float:
+    """Seconds without a word after which a server counts as lost: a slow world answers late.
+
+    Args:
+        begins: a world is being started, or has made no chunk yet.
+        seconds: that its last chunks took.
+    """
+    return BEGINNING if begins else SILENCE + 3 * max(seconds, default=0.0)
 
 
 def _percentiles(seconds: Iterable[float]) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 
 from helios_world.bridge import protocol
-from helios_world.bridge.stream import BEGINNING, SILENCE
+from helios_world.bridge.stream import patience
 from helios_world.gateway.wire import LOST, Lost
 
 _PING = 1.0  # seconds between pings
@@ -114,11 +114,8 @@ class Relay:
 
     @property
     def _silence(self) -> float:
-        """Seconds without a word after which the server counts as lost: a slow world answers late."""
         begins = any(kind in (protocol.Reset, protocol.Restore) for _, kind in self._waiting.values())
-        if begins or (self._welcomed and not self._seconds):
-            return BEGINNING
-        return SILENCE + 3 * max(self._seconds, default=0.0)
+        return patience(begins or (self._welcomed and not self._seconds), self._seconds)
 
     def _pass_request(self, message: protocol.Request) -> None:
         if len(self._waiting) >= _UNANSWERED:

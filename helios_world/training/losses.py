@@ -88,9 +88,8 @@ def flow_loss(
         noise = torch.randn(clean.shape, device=clean.device, generator=generator)
         start, end = level_endpoints(clean, noise, levels, index)
         sigma = draw_sigmas(len(clean), clean.device, generator)
-        z = torch.lerp(end, start, sigma[:, None, None, None, None])
-        timestep = level.t_min + sigma * (level.t_max - level.t_min)
-        velocity = model(z, timestep, context, window.actions.repeat_interleave(count, dim=0))
+        z = torch.lerp(end, start, _as_rows(sigma))
+        velocity = model(z, level.timestep(sigma), context, window.actions.repeat_interleave(count, dim=0))
         errors.append(F.mse_loss(velocity.float(), start - end))
     return torch.stack(errors).mean(), {f"level_{s}": error.detach() for s, error in enumerate(errors)}
 
@@ -109,16 +108,14 @@ def rollout_loss(
     context = remember(model, window)
     clean, errors = window.clean.float(), []
 
-    def noise(shape: tuple[int, ...], draw: int) -> Tensor:
-        return torch.randn(shape, device=clean.device, generator=generator)
-
     def velocity(z: Tensor, timestep: float) -> Tensor:
         index = len(errors)
         made = model(z, torch.full((len(z),), timestep, device=z.device), context, window.actions)
         errors.append(F.mse_loss(made.float(), (z - true_end(z, clean, levels, index)) / LOCAL_SIGMA))
         return made.detach()
 
-    chunk = sample_pyramid(velocity, noise, tuple(clean.shape), levels, [1] * len(levels), SamplerConfig().gamma)
+    noise, shape = _fresh_noise(window, generator), tuple(clean.shape)
+    chunk = sample_pyramid(velocity, noise, shape, levels, [1] * len(levels), SamplerConfig().gamma)
     return torch.stack(errors).mean(), {f"rollout_{s}": error.detach() for s, error in enumerate(errors)}, chunk
 
 
