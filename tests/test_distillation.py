@@ -168,7 +168,7 @@ def test_sigmas_of_judgement_start_with_much_noise_and_end_anywhere():
 def test_the_critic_learns_by_its_equation(sigmas):
     critic, window = Critic(network(3)), small_window()
     chunk = torch.randn(window.clean.shape, generator=seeded(8))
-    loss, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9))
+    loss, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=3)
     draw = seeded(9)
     context = remember(critic.score, window)
     flow, _ = flow_loss(critic.score, context, window._replace(clean=chunk), LEVELS, [1, 1], draw)
@@ -182,6 +182,17 @@ def test_the_critic_learns_by_its_equation(sigmas):
     wanted = flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * (real - shaken).square().mean())
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert made.shape == (3, len(critic.taps) + 1) and float(parts["versus"]) == pytest.approx(versus.item(), rel=1e-4)
+
+
+def test_heads_see_recorded_rows_alone(monkeypatch):
+    critic, window = Critic(network(3)), small_window()
+    chunk, judged = torch.randn(window.clean.shape, generator=seeded(8)), []
+    judge = critic.judge
+    monkeypatch.setattr(
+        critic, "judge", lambda z, t, context, actions: judged.append(z) or judge(z, t, context, actions)
+    )
+    loss, _ = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=2)
+    assert len(judged[0]) == 2 * 3 and torch.isfinite(loss)
 
 
 def test_the_student_is_judged_by_its_equation(sigmas):
@@ -201,7 +212,7 @@ def test_a_critic_comes_to_tell_made_from_real():
     made = 0.3 * window.clean
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
     for step in range(60):
-        loss, parts = critic_loss(critic, made, window, LEVELS, seeded(step))
+        loss, parts = critic_loss(critic, made, window, LEVELS, seeded(step), recorded=8)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

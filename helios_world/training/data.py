@@ -26,6 +26,10 @@ class Window(NamedTuple):
     clean: Tensor  # (B, C, 1, h, w) the chunk to predict
     actions: Tensor  # (B, 1, T * A) that led to its frames
 
+    def first(self, rows: int) -> Window:
+        """The first rows of the batch."""
+        return Window(*(part[:rows] for part in self))
+
 
 @dataclass(frozen=True)
 class Recording:

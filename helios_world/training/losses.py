@@ -210,25 +210,42 @@ def distribution_matching_loss(
 
 
 def critic_loss(
-    critic: Critic, chunk_BC1hw: Tensor, window: Window, levels: Sequence[Level], generator: torch.Generator
+    critic: Critic,
+    chunk_BC1hw: Tensor,
+    window: Window,
+    levels: Sequence[Level],
+    generator: torch.Generator,
+    *,
+    recorded: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Flow matching on what the student makes, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
 
     R1 is approximate: (D(real) - D(real + 0.1 noise))^2. D judges re-noised full-size chunks after the same past.
+
+    Args:
+        recorded: the first so many rows have a recorded past. D sees no others: where the student has long played on
+            by itself, what does not follow from the past would be the real chunk.
     """
     context = remember(critic.score, window)
     flow, figures = flow_loss(
         critic.score, context, window._replace(clean=chunk_BC1hw.detach()), levels, [1] * len(levels), generator
     )
+    context, window, chunk = _first(context, recorded), window.first(recorded), chunk_BC1hw[:recorded].detach()
     last = len(levels) - 1
-    sigma = _judged_sigmas(len(chunk_BC1hw), chunk_BC1hw.device, 1.0, generator)
-    made = _renoise(chunk_BC1hw.detach(), levels, last, sigma, generator)
-    real = _renoise(window.clean.float(), levels, last, sigma, generator)
-    shaken = real.z + PENALTY_NOISE * torch.randn(real.z.shape, device=real.z.device, generator=generator)
-    logits = [critic.judge(z, levels[last].timestep(sigma), context, window.actions) for z in (made.z, real.z, shaken)]
-    penalty = F.mse_loss(logits[1], logits[2])
-    versus = F.softplus(logits[0]).mean() + F.softplus(-logits[1]).mean()
-    figures |= {"versus": versus.detach(), "penalty": penalty.detach(), "told": (logits[1] > logits[0]).float().mean()}
+    sigma = _judged_sigmas(recorded, chunk.device, 1.0, generator)
+    made = _renoise(chunk, levels, last, sigma, generator).z
+    real = _renoise(window.clean.float(), levels, last, sigma, generator).z
+    shaken = real + PENALTY_NOISE * torch.randn(real.shape, device=real.device, generator=generator)
+    logits = critic.judge(
+        torch.stack([made, real, shaken], dim=1).flatten(0, 1),
+        levels[last].timestep(sigma).repeat_interleave(3),
+        context,
+        window.actions.repeat_interleave(3, dim=0),
+    )
+    of_made, of_real, of_shaken = logits.unflatten(0, (recorded, 3)).unbind(1)
+    penalty = F.mse_loss(of_real, of_shaken)
+    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
+    figures |= {"versus": versus.detach(), "penalty": penalty.detach(), "told": (of_real > of_made).float().mean()}
     return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures
 
 
@@ -243,6 +260,11 @@ def judged_loss(
         context = remember(critic.score, window)
     logits = critic.judge(made.z, levels[last].timestep(sigma), context, window.actions)
     return JUDGED_WEIGHT * F.softplus(-logits).mean()
+
+
+def regression_loss(chunk_BC1hw: Tensor, window: Window) -> Tensor:
+    """|x - real chunk|^2: keeps a student near the truth where the past is recorded (DMD 1, arXiv 2311.18828)."""
+    return F.mse_loss(chunk_BC1hw, window.clean.float())
 
 
 class Renoised(NamedTuple):
@@ -283,6 +305,10 @@ def _velocity(
 def _fresh_noise(window: Window, generator: torch.Generator) -> Callable[[tuple[int, ...], int], Tensor]:
     device = window.clean.device
     return lambda shape, draw: torch.randn(shape, device=device, generator=generator)
+
+
+def _first(context: HistoryContext, rows: int) -> HistoryContext:
+    return context._replace(layers=tuple((keys[:rows], values[:rows]) for keys, values in context.layers))
 
 
 def _as_rows(sigma_B: Tensor) -> Tensor:

@@ -29,6 +29,7 @@ from helios_world.training.losses import (
     judged_loss,
     ode_loss,
     pyramid_flow_loss,
+    regression_loss,
     rollout_loss,
     student_chunk,
 )
@@ -180,16 +181,20 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
         with torch.no_grad():
             chunk = student_chunk(model, window, levels, steps, generator)
         batches.advance(chunk, progress, generator)
-        return critic_loss(critic, chunk, window, levels, generator)
+        return critic_loss(critic, chunk, window, levels, generator, recorded=args.batch)
 
     def distil(generator: torch.Generator, progress: float) -> Loss:
         window = batches.mixed(generator)
         chunk = student_chunk(model, window, levels, steps, generator)
-        matched, figures = distribution_matching_loss(chunk, teacher, critic.score, window, levels, progress, generator)
-        if progress < args.adversary_from:
-            return matched, figures
-        judged = judged_loss(critic, chunk, window, levels, generator)
-        return matched + judged, figures | {"judged": judged.detach()}
+        loss, figures = distribution_matching_loss(chunk, teacher, critic.score, window, levels, progress, generator)
+        chunk, window = chunk[: args.batch], window.first(args.batch)  # those with a recorded past
+        if args.regression:
+            truth = regression_loss(chunk, window)
+            loss, figures["truth"] = loss + args.regression * truth, truth.detach()
+        if progress >= args.adversary_from:
+            judged = judged_loss(critic, chunk, window, levels, generator)
+            loss, figures["judged"] = loss + judged, judged.detach()
+        return loss, figures
 
     critic_schedule = replace(_schedule(args), learning_rate=2 * args.rate, muon_learning_rate=2 * args.muon_rate)
     return [
