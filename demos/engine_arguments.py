@@ -17,6 +17,11 @@ def add_engine_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--dtype", help=f"number format: {', '.join(DTYPES)} (default: auto, the faster one)")
     group.add_argument("--device", help="auto, cpu, cuda or cuda:NUMBER (default: auto)")
     group.add_argument("--steps", metavar="N,N,N", help="denoise steps per pyramid level (default: the world's own)")
+    group.add_argument(
+        "--drift-correction",
+        type=float,
+        help="0 to 1: how far the past seen goes back to the first colours (default: 0)",
+    )
     group.add_argument("--weights", metavar="DIR", help="folder of a Helios checkpoint (world helios)")
     group.add_argument("--latents", type=int, help="latent frames per chunk, 1 to 9: less is sooner (world helios: 9)")
     group.add_argument("--size", metavar="HxW", help="height and width of a frame (world helios: 384x640)")
@@ -29,6 +34,7 @@ def read_engine_options(args: argparse.Namespace) -> EngineOptions:
         "dtype": args.dtype,
         "device": args.device,
         "steps": read_steps(args.steps),
+        "drift_correction": args.drift_correction,
         "weights": args.weights,
         "latents": args.latents,
         "size": None if args.size is None else _numbers("size", args.size, r"\d+x\d+", "x"),
@@ -47,6 +53,8 @@ def engine_words(options: EngineOptions) -> list[str]:
     words = ["--dtype", options.dtype, "--device", options.device]
     if options.steps is not None:
         words += ["--steps", ",".join(map(str, options.steps))]
+    if options.drift_correction:
+        words += ["--drift-correction", str(options.drift_correction)]
     if options.weights is not None:
         words += ["--weights", options.weights]
     if options.latents is not None:

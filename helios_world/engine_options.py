@@ -21,6 +21,7 @@ class EngineOptions:
         dtype: "float32", "bfloat16", or "auto" for whichever is faster here.
         device: "cpu", "cuda", "cuda:1", ..., or "auto" for a GPU where the world gains by it and torch sees one.
         steps: denoise steps per pyramid level, coarse to fine; None for the world's own.
+        drift_correction: 0 to 1, how far the past that the network sees is moved to the anchor's colours and contrast.
         weights: folder of a Helios checkpoint in the diffusers layout.
         latents: latent frames per chunk, 1 to 9; None for 9, the number that the release was trained at.
         size: (height, width) of a frame; None for the card's.
@@ -30,10 +31,15 @@ class EngineOptions:
     dtype: str = "auto"
     device: str = "auto"
     steps: tuple[int, ...] | None = None
+    drift_correction: float = 0.0
     weights: str | None = None
     latents: int | None = None
     size: tuple[int, int] | None = None
     offload: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.drift_correction <= 1:
+            raise UserError(f"drift_correction is {self.drift_correction}: must be 0 to 1")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:

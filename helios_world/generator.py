@@ -15,6 +15,7 @@ from helios_world.card import WorldCard
 from helios_world.checkpoint import load_into, load_weights
 from helios_world.config import SamplerConfig
 from helios_world.device import DTYPES, pick_device
+from helios_world.drift import correct_history
 from helios_world.errors import PackError, check_name
 from helios_world.latents import latents_from_arrays, latents_to_arrays
 from helios_world.model.dit import HistoryContext, VideoDiT
@@ -36,16 +37,18 @@ class Generator:
         vae: VideoVAE,
         sampler: SamplerConfig,
         starts: Mapping[str, Tensor],
+        drift_correction: float = 0.0,
     ):
         """Args:
         starts: per scene, clean latents (starts, channels, sum(history_sizes), height, width) to start from.
+        drift_correction: of the history, where the network sees it.
         """
         self.card = card
         self.transformer = transformer.eval().requires_grad_(False)
         self.vae = vae.eval().requires_grad_(False).to(memory_format=torch.channels_last)
         self.sampler = sampler
         self.levels = pyramid_levels(len(sampler.steps), sampler.gamma)
-        self.starts = starts
+        self.starts, self.drift_correction = starts, drift_correction
         self.device = vae.latent_mean.device
 
     @property
@@ -127,7 +130,8 @@ class Generator:
         return self.card.height // scale, self.card.width // scale
 
     def _memory(self, states: Sequence[WorldState]) -> Memory:
-        history, anchor = (torch.stack([getattr(s, name) for s in states]) for name in ("history", "anchor"))
+        history = torch.stack([correct_history(s.history, s.anchor, self.drift_correction) for s in states])
+        anchor = torch.stack([s.anchor for s in states])
         return split_memory(history.to(self.dtype), anchor.to(self.dtype), self.transformer.config.history_sizes)
 
     def _encode(self, frames: Frames) -> Tensor:
@@ -139,7 +143,12 @@ class Generator:
 
 
 def load_generator(
-    world: str, *, dtype: str = "auto", device: str = "cpu", steps: Sequence[int] | None = None
+    world: str,
+    *,
+    dtype: str = "auto",
+    device: str = "cpu",
+    steps: Sequence[int] | None = None,
+    drift_correction: float = 0.0,
 ) -> Generator:
     """The generator of a pack.
 
@@ -147,6 +156,7 @@ def load_generator(
         world: name of a shipped pack, or a pack folder.
         dtype: "float32", "bfloat16", or "auto" for whichever a quick measurement finds faster here.
         steps: denoise steps per pyramid level, instead of the pack's own.
+        drift_correction: 0 to 1, see `drift.correct_history`.
     Raises:
         UserError: an unknown world, number format or device.
         PackError: files that are missing, damaged or do not fit the config.
@@ -161,7 +171,9 @@ def load_generator(
     transformer, vae = VideoDiT(pack.networks.transformer), VideoVAE(pack.networks.autoencoder)
     load_into(transformer, pack.folder / TRANSFORMER)
     load_into(vae, pack.folder / VAE)
-    generator = Generator(pack.card, transformer.to(place), vae.to(place), sampler, _load_starts(pack))
+    generator = Generator(
+        pack.card, transformer.to(place), vae.to(place), sampler, _load_starts(pack), drift_correction
+    )
     return fastest(generator) if dtype == "auto" else cast(generator, DTYPES[dtype])
 
 

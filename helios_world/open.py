@@ -66,4 +66,7 @@ def load_engine(world: str, options: EngineOptions = EngineOptions()) -> WorldEn
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "engine") from None
     device = "cpu" if options.device == "auto" else options.device  # a world of this size gains nothing on a GPU
-    return WorldEngine(load_generator(world, dtype=options.dtype, device=device, steps=options.steps))
+    model = load_generator(
+        world, dtype=options.dtype, device=device, steps=options.steps, drift_correction=options.drift_correction
+    )
+    return WorldEngine(model)

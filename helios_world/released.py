@@ -19,6 +19,7 @@ from helios_world.clip import FRAMES_PER_LATENT, latents_of, video_chunks
 from helios_world.config import SamplerConfig
 from helios_world.device import DTYPES, pick_device
 from helios_world.diffusers_layout import load_transformer, read_config, read_sampler
+from helios_world.drift import correct_history
 from helios_world.embeddings import PromptEmbeddings
 from helios_world.engine_options import EngineOptions
 from helios_world.errors import PackError, UserError, check_name
@@ -50,10 +51,15 @@ class ReleasedGenerator:
         embeddings: PromptEmbeddings,
         sampler: SamplerConfig,
         words: Words,
+        drift_correction: float = 0.0,
     ):
+        """Args:
+        drift_correction: of the history, where the network sees it.
+        """
         self.card = card
         self.transformer = transformer.eval().requires_grad_(False)
         self.vae, self.embeddings, self.sampler = vae, embeddings, sampler
+        self.drift_correction = drift_correction
         self.prompts, self.negative = words.scenes, words.negative
         self.steering = PromptSteering.from_dict(words.steering, card.buttons)
         self.latents = latents_of(card.frames_per_chunk)
@@ -133,7 +139,8 @@ class ReleasedGenerator:
             rows = list(group)
             batch = [states[i] for i in rows]
             past = Past(*(torch.stack([getattr(s, name) for s in batch]) for name in ("history", "anchor")))
-            latents = self.sample(batch, past, actions[rows], first=first)
+            seen = torch.stack([correct_history(s.history, s.anchor, self.drift_correction) for s in batch])
+            latents = self.sample(batch, past._replace(history_BCTHW=seen), actions[rows], first=first)
             past = extend_past(past, latents)
             for row, state, history, anchor in zip(rows, batch, *past, strict=True):
                 following[row] = step_on(state, history, anchor)
@@ -231,7 +238,9 @@ def load_released(pack: Pack, options: EngineOptions) -> ReleasedGenerator:
     )
     if options.offload:
         transformer = stream_blocks(transformer, device)
-    return ReleasedGenerator(card, transformer, vae, PromptEmbeddings(encoder), sampler, pack.words)
+    return ReleasedGenerator(
+        card, transformer, vae, PromptEmbeddings(encoder), sampler, pack.words, options.drift_correction
+    )
 
 
 def _pick_dtype(name: str, device: torch.device) -> str:

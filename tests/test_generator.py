@@ -56,6 +56,16 @@ def test_an_image_starts_a_world_that_stood_still(generator):
     assert torch.equal(state.anchor[:, 0], state.history[:, -1])
 
 
+def test_drift_correction_changes_what_the_network_sees_and_nothing_that_is_kept(tiny_pack, generator):
+    corrected = load_generator(str(tiny_pack), dtype="float32", drift_correction=0.7)
+    plain, kept = (g.reset("maze", seed=3) for g in (generator, corrected))
+    assert torch.equal(plain[0].history, kept[0].history) and np.array_equal(plain[1], kept[1])
+    still = np.zeros((1, 4, 7), np.float32)
+    ((one,), shown), ((other,), others) = (g.step([plain[0]], still) for g in (generator, corrected))
+    assert not np.array_equal(shown, others)
+    assert torch.equal(one.history[:, :-1], other.history[:, :-1]) and torch.equal(one.anchor, other.anchor)
+
+
 @pytest.mark.parametrize("frames", [4, 7, 40, 200])
 def test_a_video_starts_a_world_that_goes_on(generator, frames):
     video = np.random.default_rng(0).integers(0, 256, (frames, 128, 160, 3)).astype(np.uint8)

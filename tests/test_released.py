@@ -150,6 +150,15 @@ def test_offloaded_blocks_give_the_same_bits(checkpoints, model):
     assert torch.equal(run_ours(streamed, Start(prompt=PROMPT))[0], run_ours(model, Start(prompt=PROMPT))[0])
 
 
+def test_drift_correction_is_of_what_the_network_sees(checkpoints, model):
+    corrected = load(checkpoints["distilled"], latents=2, drift_correction=1.0)
+    still = np.zeros((1, model.card.frames_per_chunk, len(model.card.buttons)), np.float32)
+    state = model.reset("coast", seed=1)[0]
+    (one,), (other,) = (m.step([state], still)[0] for m in (model, corrected))
+    assert torch.equal(one.history[:, :-2], other.history[:, :-2]), "the past is kept as it was made"
+    assert not torch.equal(one.history[:, -2:], other.history[:, -2:])
+
+
 def test_a_batch_may_hold_first_and_later_chunks(model):
     """The first chunk takes twice the steps, and no row may notice what stands beside it."""
     image = Start(prompt=PROMPT, image=pictures(1)[0])
