@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -9,17 +10,21 @@ import numpy as np
 import pytest
 import torch
 
+from helios_world.checkpoint import load_weights, save_weights
 from helios_world.config import TINY, TINY_AUTOENCODER
 from helios_world.demos.cli import main
+from helios_world.errors import UserError
 from helios_world.generator import load_generator
 from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.memory import split_memory
 from helios_world.model.vae import VideoVAE
+from helios_world.pack import read_pack
 from helios_world.sampling.pyramid import halve, level_endpoints, sample_pyramid, true_end
 from helios_world.sampling.schedule import LOCAL_SIGMA, pyramid_levels
 from helios_world.training.collect import play
 from helios_world.training.corruption import CLEAN, corrupt, drop_history
 from helios_world.training.data import Window, WindowSource, load_recording
+from helios_world.training.export import mean_weights
 from helios_world.training.game import BUTTONS, Game, Walker, halved
 from helios_world.training.loop import Length, Player, Schedule, SpikeGuard, make_optimizers, training_loop
 from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss, rollout_loss
@@ -350,6 +355,41 @@ def test_from_the_game_to_a_pack(data_set, tmp_path, capsys):
     state, shown = generator.reset("maze", seed=1)
     _, frames = generator.step([state], np.zeros((1, 4, 7), np.float32))
     assert frames.shape == (1, 4, 128, 160, 3) and shown.std() > 0
+    other = shutil.copytree(run, tmp_path / "other")
+    export = ["export", "--run", str(run), "--data", str(data_set), "--out", str(pack), "--starts", "2"]
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                str(data_set),
+                "--run",
+                str(other),
+                *train[5:],
+                "--stage",
+                "base",
+                "--iterations",
+                "2",
+                "--batch",
+                "4",
+            ]
+        )
+        == 0
+    )
+    assert main([*export, "--average", str(other)]) == 0
+    mean = load_weights(pack / "transformer.safetensors")["proj_out.weight"]
+    parts = [load_weights(folder / "transformer.safetensors")["proj_out.weight"] for folder in (run, other)]
+    assert not torch.equal(*parts) and torch.allclose(mean, sum(parts) / 2, atol=float(mean.abs().max()) / 200)
+    assert read_pack(str(pack)).provenance["averaged_with"][0]["run"] == str(other)
+
+
+def test_networks_of_other_shapes_are_not_averaged(tmp_path):
+    paths = [tmp_path / f"{width}.safetensors" for width in (2, 3)]
+    for width, path in zip((2, 3), paths, strict=True):
+        save_weights(path, {"w": torch.full((width, 2), float(width))})
+    with pytest.raises(UserError, match=r"3.safetensors holds another network than .*2.safetensors"):
+        mean_weights(paths)
+    assert torch.equal(mean_weights(paths[:1])["w"], torch.full((2, 2), 2.0))
 
 
 @pytest.mark.parametrize(

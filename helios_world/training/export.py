@@ -6,6 +6,7 @@ import argparse
 import json
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--run", type=Path, required=True, help="run folder made by helios-world train")
     parser.add_argument("--data", type=Path, required=True, help="data set to take the stored starts from")
+    parser.add_argument(
+        "--average",
+        type=Path,
+        nargs="+",
+        default=[],
+        metavar="RUN",
+        help="take the mean with the transformers of these",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder of the pack; replaced if it is one already")
     parser.add_argument("--name", default="doom", help="name of the world (default: doom)")
     parser.add_argument("--starts", type=int, default=16, help="stored starts per scene (default: 16)")
@@ -38,7 +47,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    for path in (args.run / "config.json", args.run / TRANSFORMER, args.run / VAE, args.data / "data.json"):
+    others = [run / name for run in args.average for name in ("config.json", TRANSFORMER)]
+    for path in (args.run / "config.json", args.run / TRANSFORMER, args.run / VAE, args.data / "data.json", *others):
         if not path.is_file():
             raise UserError(f"{path} is missing: export needs a finished run and a data set")
     if args.out.exists() and not (args.out / "world.json").is_file():
@@ -55,14 +65,16 @@ def export(args: argparse.Namespace) -> None:
     import torch
 
     from helios_world.card import WorldCard
-    from helios_world.checkpoint import load_into, load_weights, save_weights
+    from helios_world.checkpoint import load_into, save_weights
     from helios_world.config import AutoencoderConfig, SamplerConfig, TransformerConfig
     from helios_world.model.vae import VideoVAE
     from helios_world.pack import Networks, Pack
     from helios_world.training.data import load_recording
     from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, WIDTH
 
-    config = json.loads((args.run / "config.json").read_text(encoding="utf-8"))
+    config, *others = (
+        json.loads((run / "config.json").read_text(encoding="utf-8")) for run in (args.run, *args.average)
+    )
     transformer = TransformerConfig.from_dict(config["transformer"])
     autoencoder = AutoencoderConfig.from_dict(config["autoencoder"])
     vae = VideoVAE(autoencoder)
@@ -73,11 +85,15 @@ def export(args: argparse.Namespace) -> None:
     card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, (scene,), BINDINGS)
     note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
     provenance = {"data": recording.facts, "training": config["arguments"], **note}
+    if others:
+        provenance["averaged_with"] = [other["arguments"] for other in others]
     networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]))
     pack = Pack(args.out, card, networks, None, args.licence, provenance)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=args.out.parent))
-    save_weights(scratch / TRANSFORMER, load_weights(args.run / TRANSFORMER), int8=True)
+    save_weights(
+        scratch / TRANSFORMER, mean_weights([run / TRANSFORMER for run in (args.run, *args.average)]), int8=True
+    )
     save_weights(scratch / VAE, vae.state_dict(), int8=True)
     save_weights(scratch / STARTS, {scene: starts}, int8=True)
     (scratch / "world.json").write_text(json.dumps(pack.to_dict(), indent=1) + "\n", encoding="utf-8")
@@ -89,6 +105,20 @@ def export(args: argparse.Namespace) -> None:
     shutil.rmtree(args.out, ignore_errors=True)
     scratch.chmod(0o755)
     scratch.rename(args.out)
+
+
+def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
+    """The mean of networks that began from the same weights: it keeps what each of them learnt (arXiv 2203.05482).
+
+    UserError if their tensors differ in name or shape.
+    """
+    from helios_world.checkpoint import load_weights
+
+    first, *others = (load_weights(path) for path in paths)
+    for path, weights in zip(paths[1:], others, strict=True):
+        if {name: value.shape for name, value in weights.items()} != {n: value.shape for n, value in first.items()}:
+            raise UserError(f"{path} holds another network than {paths[0]}: they cannot be averaged")
+    return {name: sum((w[name] for w in others), value) / len(paths) for name, value in first.items()}
 
 
 def choose_starts(vae: VideoVAE, recording: Recording, history: int, count: int, seed: int) -> Tensor:
