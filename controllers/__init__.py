@@ -5,6 +5,7 @@ if __name__ != "helios_world.controllers":
 
 from helios_world.controllers.base import Controller
 from helios_world.controllers.bindings import KEY_NAMES, check_bindings, keys_by_button
+from helios_world.controllers.explorer import ExplorerController
 from helios_world.controllers.keyboard import Keyboard
 from helios_world.controllers.random import RandomController
 from helios_world.controllers.replay import Recorder, Recording, Replay
@@ -13,6 +14,7 @@ from helios_world.controllers.script import ScriptController, parse_script, read
 __all__ = [
     "KEY_NAMES",
     "Controller",
+    "ExplorerController",
     "Keyboard",
     "RandomController",
     "Recorder",

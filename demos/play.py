@@ -13,7 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from helios_world.controllers import Controller, RandomController, Recording, Replay, ScriptController, read_script
+from helios_world.controllers import (
+    Controller,
+    ExplorerController,
+    RandomController,
+    Recording,
+    Replay,
+    ScriptController,
+    read_script,
+)
 from helios_world.demos.engine_arguments import DTYPES, add_engine_arguments, engine_words, read_engine_options
 from helios_world.demos.headless import chunks_for, play_headless
 from helios_world.demos.material import add_start_arguments, read_start
@@ -26,7 +34,7 @@ if TYPE_CHECKING:
     from helios_world.card import WorldCard
     from helios_world.demos.link import Link
 
-CONTROLLERS = "keyboard, random, script:FILE or replay:FILE"
+CONTROLLERS = "keyboard, explorer, random, script:FILE or replay:FILE"
 HEADLESS_SECONDS = 10.0
 LARGEST_SCALE = 16
 CONNECTED = tuple(field.name for field in fields(EngineOptions))  # of the server's own networks
@@ -147,6 +155,8 @@ def make_controller(plan: Plan, card: WorldCard) -> Controller | None:
     kind, file = plan.controller
     if kind == "random":
         return RandomController(card.buttons, plan.seed)
+    if kind == "explorer":
+        return ExplorerController(card.buttons, plan.seed)
     if kind == "script":
         return ScriptController(read_script(file, card.buttons)) if file else ScriptController.default(card.buttons)
     if kind == "replay":
@@ -162,11 +172,11 @@ def _check_controller(asked: str | None, headless: bool) -> tuple[str, Path | No
     kind, _, file = asked.partition(":")
     if kind in ("script", "replay") and file:
         return kind, Path(file)
-    if asked not in ("keyboard", "random"):
+    if asked not in ("keyboard", "explorer", "random"):
         raise UserError(f"unknown controller {asked!r}: choose from {CONTROLLERS}")
     if asked == "keyboard" and headless:
         raise UserError(
-            "controller 'keyboard' needs a window: with --headless choose random, script:FILE or replay:FILE"
+            "controller 'keyboard' needs a window: with --headless choose explorer, random, script:FILE or replay:FILE"
         )
     return asked, None
 

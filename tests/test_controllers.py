@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from helios_world.action import Action
 from helios_world.controllers import (
+    ExplorerController,
     Keyboard,
     RandomController,
     Recorder,
@@ -193,3 +194,24 @@ def test_any_recording_comes_back_as_it_was(tmp_path_factory, actions, seed, sce
     recording = Recording("world", scene, seed, "bfloat16", tuple(Action(buttons) for buttons in actions))
     recording.write(path)
     assert Recording.read(path) == recording
+
+
+def test_an_explorer_walks_on_while_there_is_something_to_see_and_turns_at_a_wall():
+    wall = np.full((4, 128, 160, 3), 90, np.uint8)
+    way = wall.copy()
+    way[:, :, 70:90] = 200
+    explorer = ExplorerController(BUTTONS, seed=1)
+    assert explorer.act(None) == Action.of("forward")
+    seen = [explorer.act(way) for _ in range(200)]
+    assert 100 < seen.count(Action.of("forward")) < 200, "it mostly walks, and turns on a whim"
+    turns = [explorer.act(wall) for _ in range(20)]
+    assert set(turns[8:]) <= {Action.of("turn_left"), Action.of("turn_right")}
+    again = ExplorerController(BUTTONS, seed=1)
+    assert [again.act(None), *(again.act(way) for _ in range(200))] == [Action.of("forward"), *seen]
+
+
+def test_an_explorer_needs_to_walk_and_turn():
+    with pytest.raises(
+        UserError, match="controller 'explorer' needs the button turn_right: this world has forward, turn_left"
+    ):
+        ExplorerController(("forward", "turn_left"), seed=0)

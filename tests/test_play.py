@@ -57,7 +57,7 @@ def count_frames(path):
     [
         (["--world", "moon"], "unknown world 'moon': choose from fake"),
         (["--scene", "attic"], "unknown scene 'attic': choose from maze, hall"),
-        (["--controller", "mouse"], "unknown controller 'mouse': choose from keyboard, random, script:FILE"),
+        (["--controller", "mouse"], "unknown controller 'mouse': choose from keyboard, explorer, random, script:FILE"),
         (["--controller", "script:gone.txt"], "cannot read script gone.txt"),
         (["--controller", "script:bad.txt"], "bad.txt, line 1: unknown button 'fly': choose from forward"),
         (["--controller", "replay:bad.txt"], "replay bad.txt is damaged"),
