@@ -6,7 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
-MARKS := not gpu and not soak and not browser and not clients
+MARKS := not gpu and not soak and not clients
 
 # On Linux, plain torch brings gigabytes of CUDA. Without an NVIDIA GPU the CPU build is enough, where its index answers.
 TORCH_INDEX = $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/null \
