@@ -82,8 +82,10 @@ def correct_history(history_CTHW: Any, anchor_CTHW: Any, strength: float = 0.0) 
     """
     if not 0 <= strength <= 1:
         raise UserError(f"strength is {strength}: must be 0 to 1")
+    if strength == 0:
+        return history_CTHW
     past_T = (history_CTHW != 0).any(axis=3).any(axis=2).any(axis=0)
-    if strength == 0 or not past_T.any():
+    if not past_T.any():
         return history_CTHW
     past = history_CTHW[:, past_T]
     mean, deviation = _per_channel(past)
