@@ -145,7 +145,8 @@ def _check_connected(args: argparse.Namespace) -> None:
     """UserError for options that are the server's to choose."""
     for name in ("world", "image", "video", *CONNECTED):
         if getattr(args, name):
-            raise UserError(f"--{name} is chosen by the server at {args.connect}: leave it out with --connect")
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is chosen by the server at {args.connect}: leave it out with --connect")
     if not re.fullmatch(r"tcp://[^\s/:]+:\d{1,5}", args.connect):
         raise UserError(f"unknown address {args.connect!r}: must be like tcp://127.0.0.1:5557")
 

@@ -82,9 +82,10 @@ def test_what_is_not_allowed_is_one_line_and_writes_nothing(world, capfd, words,
     assert [path.name for path in world.iterdir()] == ["bad.txt"]
 
 
-def test_the_server_chooses_its_world(world, capfd):
-    assert main(["play", "--connect", "tcp://127.0.0.1:9", "--world", "fake"]) == 2
-    assert "--world is chosen by the server" in capfd.readouterr().err
+@pytest.mark.parametrize("option", [["--world", "fake"], ["--drift-correction", "0.5"]])
+def test_the_server_chooses_its_world(world, capfd, option):
+    assert main(["play", "--connect", "tcp://127.0.0.1:9", *option]) == 2
+    assert f"{option[0]} is chosen by the server" in capfd.readouterr().err
 
 
 def test_without_a_display_it_says_so_and_leaves_ten_seconds(world, capfd, monkeypatch):
