@@ -55,6 +55,17 @@ def served():
     return serving
 
 
+@pytest.fixture
+def address(served):
+    """Of a server of the fake world."""
+    from helios_world.bridge.server import WorldServer
+    from helios_world.engine import WorldEngine
+    from helios_world.testing import FakeWorldModel
+
+    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
+        yield address
+
+
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory):
     """Folder of a world pack with small networks and random weights: the doom world's sizes from outside."""

@@ -8,7 +8,6 @@ import pytest
 
 from helios_world.action import Action
 from helios_world.bridge.client import RemoteSession
-from helios_world.bridge.server import WorldServer
 from helios_world.bridge.stream import WorldStream
 from helios_world.engine import WorldEngine
 from helios_world.errors import ConnectionLost, ServerError
@@ -19,14 +18,8 @@ WALK = [Action.of("turn_left"), Action(), Action.of("attack", "turn_right"), Act
 
 
 @pytest.fixture
-def served_address(served):
-    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
-        yield address
-
-
-@pytest.fixture
-def proxy(served_address):
-    proxy = ChaosProxy(int(served_address.rsplit(":", 1)[1]))
+def proxy(address):
+    proxy = ChaosProxy(int(address.rsplit(":", 1)[1]))
     yield proxy
     proxy.close()
 
@@ -87,9 +80,9 @@ def test_a_line_that_stays_dead_is_said(proxy):
     session.close()
 
 
-def test_a_line_that_changes_bytes_never_changes_a_world(served_address, proxy):
+def test_a_line_that_changes_bytes_never_changes_a_world(address, proxy):
     """Bytes changed on the way give an error or a lost connection; other clients play on, and the server too."""
-    other = RemoteSession(served_address)
+    other = RemoteSession(address)
     other.reset(seed=3)
     proxy.set(corrupt=0.3, slice=3000)
     for seed in range(6):
@@ -146,9 +139,9 @@ def test_recovery_takes_under_a_second_once_the_line_is_back(proxy):
     stream.close()
 
 
-def test_a_starved_client_delays_no_other(served_address, proxy):
+def test_a_starved_client_delays_no_other(address, proxy):
     proxy.set(bandwidth=2e5, slice=2000)
-    starved, other = WorldStream(proxy.address), RemoteSession(served_address)
+    starved, other = WorldStream(proxy.address), RemoteSession(address)
     starved.start(seed=1)
     other.reset(seed=3)
 

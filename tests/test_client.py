@@ -21,12 +21,6 @@ from helios_world.world import Start
 
 
 @pytest.fixture
-def address(served):
-    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
-        yield address
-
-
-@pytest.fixture
 def remote(address):
     session = RemoteSession(address)
     yield session

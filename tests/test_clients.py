@@ -194,6 +194,15 @@ def moved(frames):
     return [(b[4] - a[4]) % FAKE_CARD.width for a, b in pairwise(frames)]
 
 
+@pytest.fixture
+def streaming(pilot):
+    """The pilot, with frames of a world coming."""
+    pilot.hear("card")
+    pilot.ask("reset 1", "began")
+    pilot.say("stream")
+    return pilot
+
+
 def test_it_reads_the_vectors(client):
     test, _, folder = client
     ran = run(*test, cwd=folder)
@@ -228,14 +237,11 @@ def test_a_request_sent_again_is_not_done_again(pilot, server):
     pilot.close()
 
 
-def test_it_streams_and_steers(pilot, request):
-    pilot.hear("card")
-    pilot.ask("reset 1", "began")
-    pilot.say("stream")
-    still = pilot.frames(2.5)
-    pilot.say("hold turn_left")
-    turning = pilot.frames(2.5)
-    stats = [float(word) for word in pilot.ask("stats", "stats")]
+def test_it_streams_and_steers(streaming, request):
+    still = streaming.frames(2.5)
+    streaming.say("hold turn_left")
+    turning = streaming.frames(2.5)
+    stats = [float(word) for word in streaming.ask("stats", "stats")]
     frames = still + turning
     assert set(moved(still)) == {0}
     assert set(moved(turning[-24:])) == {3}  # turn_left: three pixels to the right with every frame
@@ -247,41 +253,35 @@ def test_it_streams_and_steers(pilot, request):
     print(f"round trip p50 {stats[3]:.2f} ms, p95 {stats[4]:.2f} ms; {stats[5]:.0f} late chunks")
     assert fps == pytest.approx(FAKE_CARD.fps, rel=0.05) and stats[0] == pytest.approx(FAKE_CARD.fps, rel=0.05)
     assert 0 < stats[1] <= stats[2] < 100 and 40 < stats[3] <= stats[4] < 200
-    pilot.ask("snapshot", "snapshot")
-    pilot.say("hold")
-    pilot.ask("restore", "restored")
-    assert set(moved(pilot.frames(1.0)[-8:])) == {0}
-    pilot.close()
+    streaming.ask("snapshot", "snapshot")
+    streaming.say("hold")
+    streaming.ask("restore", "restored")
+    assert set(moved(streaming.frames(1.0)[-8:])) == {0}
+    streaming.close()
 
 
-def test_it_survives_the_death_of_the_server(pilot, server, request):
-    pilot.hear("card")
-    pilot.ask("reset 1", "began")
-    pilot.say("stream")
-    pilot.say("hold turn_left")
-    before = pilot.frames(3.0)
+def test_it_survives_the_death_of_the_server(streaming, server, request):
+    streaming.say("hold turn_left")
+    before = streaming.frames(3.0)
     server.kill()
-    pilot.hear("lost", 3.0)
+    streaming.hear("lost", 3.0)
     server.start()
     up = time.monotonic()
-    assert pilot.hear("back") == ["anew"]  # the new server does not know the ticket
-    after = pilot.frames(1.5)
+    assert streaming.hear("back") == ["anew"]  # the new server does not know the ticket
+    after = streaming.frames(1.5)
     print(f"\n{request.node.callspec.id}: picture again {1000 * (after[0][0] - up):.0f} ms after the server was up")
     assert after[0][0] - up < 1.0
     assert before[-1][1] - 12 < after[0][1] <= before[-1][1] + 1  # from a snapshot two seconds old, not from the start
     assert set(moved(after[-8:])) == {3}  # what was held is still held
-    pilot.close()
+    streaming.close()
 
 
-def test_it_takes_its_world_up_again_after_a_silence(pilot, server):
-    pilot.hear("card")
-    pilot.ask("reset 1", "began")
-    pilot.say("stream")
-    before = pilot.frames(2.5)
+def test_it_takes_its_world_up_again_after_a_silence(streaming, server):
+    before = streaming.frames(2.5)
     server.process.send_signal(signal.SIGSTOP)
-    pilot.hear("lost", 5.0)
+    streaming.hear("lost", 5.0)
     server.process.send_signal(signal.SIGCONT)
-    assert pilot.hear("back") == ["kept"]
-    after = pilot.frames(1.0)
+    assert streaming.hear("back") == ["kept"]
+    after = streaming.frames(1.0)
     assert after[0][1] <= before[-1][1] + 6 and len(after) > 10
-    pilot.close()
+    streaming.close()

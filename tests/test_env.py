@@ -197,13 +197,10 @@ def test_the_shipped_world_passes_and_repeats_itself():
         assert first.shape == (4, 128, 160, 3) and np.array_equal(first, second)
 
 
-def test_a_world_on_a_server_looks_as_it_does_here(served):
-    from helios_world.bridge.server import WorldServer
-
-    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
-        local, remote = fake_env(), gym.make(ENV_ID, connect=address)
-        assert remote.action_space == local.action_space and remote.observation_space == local.observation_space
-        assert np.array_equal(local.reset(seed=6)[1]["frames"], remote.reset(seed=6)[1]["frames"])
-        remote.unwrapped.restore(local.snapshot())
-        assert np.array_equal(local.step(10)[4]["frames"], remote.step(10)[4]["frames"])
-        remote.close()
+def test_a_world_on_a_server_looks_as_it_does_here(address):
+    local, remote = fake_env(), gym.make(ENV_ID, connect=address)
+    assert remote.action_space == local.action_space and remote.observation_space == local.observation_space
+    assert np.array_equal(local.reset(seed=6)[1]["frames"], remote.reset(seed=6)[1]["frames"])
+    remote.unwrapped.restore(local.snapshot())
+    assert np.array_equal(local.step(10)[4]["frames"], remote.step(10)[4]["frames"])
+    remote.close()

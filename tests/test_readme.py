@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from helios_world import UserError, WorldEngine
+from helios_world import UserError
 from helios_world.demos import tables
 from helios_world.demos.cli import COMMANDS, make_parser
-from helios_world.testing import FakeWorldModel
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -63,11 +62,8 @@ def test_programs_run(program, tmp_path):
 
 
 @pytest.mark.parametrize("program", [p for p in programs(README) if REMOTE in p])
-def test_programs_for_a_server_run(program, tmp_path, served):
-    from helios_world.bridge.server import WorldServer
-
-    with served(WorldServer(WorldEngine(FakeWorldModel()))) as address:
-        run_program(program.replace(REMOTE, address), tmp_path)
+def test_programs_for_a_server_run(program, tmp_path, address):
+    run_program(program.replace(REMOTE, address), tmp_path)
 
 
 def test_there_is_a_program_for_each_face():
