@@ -60,6 +60,8 @@ class Length:
 class Player:
     """A network that learns, in turn with others that its loss may depend on. All its gradients are its own.
 
+    Parameters that require no gradient stay as they are.
+
     Args:
         loss: of this network, asked for at each of its turns.
         path: where the averaged weights go, and beside it the log.
@@ -71,7 +73,7 @@ class Player:
         self._loss, self._schedule = loss, schedule
         self._optimizers = make_optimizers(network, schedule)
         self._base_rates = [[group["lr"] for group in optimizer.param_groups] for optimizer in self._optimizers]
-        self._parameters = list(network.parameters())
+        self._parameters = [p for p in network.parameters() if p.requires_grad]
         self._averaged = [p.detach().clone() for p in self._parameters]
         self._guard = SpikeGuard(schedule.clip, self._parameters[0].device)
         self._turns = 0
@@ -101,9 +103,9 @@ class Player:
 
     def save(self) -> None:
         """Writes the averaged weights."""
-        names = [name for name, _ in self.network.named_parameters()]
+        names = [name for name, parameter in self.network.named_parameters() if parameter.requires_grad]
         averaged = dict(zip(names, self._averaged, strict=True))
-        save_weights(self.path, {**dict(self.network.named_buffers()), **averaged})
+        save_weights(self.path, {**self.network.state_dict(), **averaged})
 
     def settle(self) -> None:
         """Leaves the network with its averaged weights, for use."""
@@ -198,6 +200,8 @@ def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.
     """Muon for the matrices inside blocks where asked for, AdamW for everything else."""
     matrices, others = [], []
     for name, parameter in network.named_parameters():
+        if not parameter.requires_grad:
+            continue
         inside = "blocks." in name and parameter.ndim == 2
         (matrices if inside and schedule.muon_learning_rate else others).append(parameter)
     fused = others[0].is_cuda

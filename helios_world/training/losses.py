@@ -25,14 +25,16 @@ from helios_world.sampling.solvers import euler
 from helios_world.training.corruption import corrupt, drop_history
 from helios_world.training.critic import Critic
 from helios_world.training.data import Window
+from helios_world.training.discriminator import Discriminator
 
 KL_WEIGHT = 1e-4
 GRADIENT_WEIGHT = 0.5
+TASTE_WEIGHT = 0.75  # of a decoder's adversarial loss, beside a reconstruction error whose gradient is as large
 START_SHARE = 0.5  # of draws at the very start of their level, where a one-step sampler evaluates the network
 SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
 LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work is judged
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
-PENALTY_NOISE = 0.1  # of the approximate R1
+PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
 EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
 
 
@@ -42,12 +44,60 @@ def autoencoder_loss(
     """|x - y| + 0.5 |dx - dy| + (x - y)^2 + 1e-4 KL, all means; d is the difference of neighbouring pixels."""
     x = from_bytes(frames_BTHW3, torch.float32)
     mean, log_variance = (part.float() for part in vae.posterior(x))
-    noise = torch.randn(mean.shape, device=mean.device, generator=generator)
-    y = vae.decode_raw(mean + (0.5 * log_variance).exp() * noise).float()
+    y = _decode_noised(vae, mean, log_variance, generator)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    mse = F.mse_loss(y, x)
-    loss = F.l1_loss(y, x) + GRADIENT_WEIGHT * _gradient_l1(x, y) + mse + KL_WEIGHT * kl
-    return loss, {"psnr_db": -10 * torch.log10(mse.detach() / 4), "kl": kl.detach()}
+    return _picture_error(x, y) + KL_WEIGHT * kl, {"psnr_db": _psnr(x, y), "kl": kl.detach()}
+
+
+def decoder_loss(
+    vae: VideoVAE,
+    discriminator: Discriminator,
+    frames_BTHW3: Tensor,
+    generator: torch.Generator,
+    *,
+    adversary: bool,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """error + 0.75 w (softplus(-D(y)) + mean |f(x) - f(y)|), f the features of D; error as in `autoencoder_loss`.
+
+    w makes the two gradients by y equally large (as arXiv 2012.09841, equation 7, does one layer earlier). Of the
+    autoencoder only the decoder gets gradients, so latents keep their meaning.
+    """
+    x = from_bytes(frames_BTHW3, torch.float32)
+    with torch.no_grad():
+        mean, log_variance = (part.float() for part in vae.posterior(x))
+    y = _decode_noised(vae, mean, log_variance, generator)
+    error = _picture_error(x, y)
+    figures = {"psnr_db": _psnr(x, y), "gradient": _gradient(y).detach() / _gradient(x)}
+    if not adversary:
+        return error, figures
+    with torch.no_grad():
+        _, wanted = discriminator(x)
+    logits, features = discriminator(y)
+    likeness = torch.stack([F.l1_loss(f.float(), g.float()) for f, g in zip(features, wanted, strict=True)]).mean()
+    taste = F.softplus(-logits.float()).mean() + likeness
+    of_error, of_taste = (torch.autograd.grad(part, y, retain_graph=True)[0].norm() for part in (error, taste))
+    weight = (of_error / (of_taste + 1e-6)).detach()
+    figures |= {"taste": taste.detach(), "likeness": likeness.detach(), "weight": weight}
+    return error + TASTE_WEIGHT * weight * taste, figures
+
+
+def discriminator_loss(
+    vae: VideoVAE, discriminator: Discriminator, frames_BTHW3: Tensor, generator: torch.Generator
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """softplus(-D(x)) + softplus(D(y)) + R1 for real chunks x and decoded ones y.
+
+    R1 is approximate: ((D(x) - D(x + s noise)) / s)^2 with s = 0.02, little enough to leave texture to be judged.
+    """
+    x = from_bytes(frames_BTHW3, torch.float32)
+    with torch.no_grad():
+        y = _decode_noised(vae, *(part.float() for part in vae.posterior(x)), generator)
+    shaken = x + PIXEL_NOISE * torch.randn(x.shape, device=x.device, generator=generator)
+    logits, _ = discriminator(torch.cat([x, y, shaken]))
+    of_real, of_made, of_shaken = logits.float().chunk(3)
+    penalty = F.mse_loss(of_real, of_shaken) / PIXEL_NOISE**2
+    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
+    figures = {"versus": versus.detach(), "penalty": penalty.detach(), "told": (of_real > of_made).float().mean()}
+    return versus + penalty, figures
 
 
 def pyramid_flow_loss(
@@ -322,5 +372,21 @@ def draw_sigmas(count: int, device: torch.device, generator: torch.Generator) ->
     return torch.where(at_start, LOCAL_SIGMA, logits.sigmoid() * LOCAL_SIGMA)
 
 
-def _gradient_l1(x_BTHW3: Tensor, y_BTHW3: Tensor) -> Tensor:
-    return sum(F.l1_loss(y_BTHW3.diff(dim=axis), x_BTHW3.diff(dim=axis)) for axis in (2, 3))
+def _decode_noised(vae: VideoVAE, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
+    """A draw of the posterior, decoded: float32 (B, T, H, W, 3) in about -1..1."""
+    noise = torch.randn(mean.shape, device=mean.device, generator=generator)
+    return vae.decode_raw(mean + (0.5 * log_variance).exp() * noise).float()
+
+
+def _picture_error(x_BTHW3: Tensor, y_BTHW3: Tensor) -> Tensor:
+    differences = sum(F.l1_loss(y_BTHW3.diff(dim=axis), x_BTHW3.diff(dim=axis)) for axis in (2, 3))
+    return F.l1_loss(y_BTHW3, x_BTHW3) + GRADIENT_WEIGHT * differences + F.mse_loss(y_BTHW3, x_BTHW3)
+
+
+def _psnr(x: Tensor, y: Tensor) -> Tensor:
+    return -10 * torch.log10(F.mse_loss(y.detach(), x) / 4)
+
+
+def _gradient(x_BTHW3: Tensor) -> Tensor:
+    """Mean absolute horizontal difference: sharpness."""
+    return x_BTHW3.diff(dim=3).abs().mean()

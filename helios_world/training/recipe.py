@@ -11,6 +11,7 @@ class Stage:
 
     Attributes:
         muon_rate, rate: learning rates of Muon and AdamW.
+        warmup: turns until the rates are full.
         hold: share of the run at full rate.
         ema: of the averaged weights.
         rollout_batch: contexts of the network's own per iteration.
@@ -19,6 +20,7 @@ class Stage:
 
     muon_rate: float
     rate: float
+    warmup: int
     hold: float
     ema: float
     rollout_batch: int
@@ -26,7 +28,8 @@ class Stage:
 
 
 STAGES = {
-    "base": Stage(1.2e-3, 6e-4, 0.3, 0.998, 64, 2.0),  # long rollouts under squared error teach to fade to the mean
-    "ode": Stage(2e-4, 1e-4, 0.5, 0.99, 0, 1.0),
-    "distil": Stage(1e-4, 5e-5, 0.5, 0.99, 128, 20.0),
+    # Long rollouts under squared error teach to fade to the mean.
+    "base": Stage(1.2e-3, 6e-4, 200, 0.3, 0.998, 64, 2.0),
+    "ode": Stage(2e-4, 1e-4, 50, 0.5, 0.99, 0, 1.0),
+    "distil": Stage(1e-4, 5e-5, 50, 0.5, 0.99, 128, 20.0),
 }

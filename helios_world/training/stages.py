@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,11 +21,14 @@ from helios_world.pack import TRANSFORMER, VAE, find_pack
 from helios_world.sampling.schedule import pyramid_levels
 from helios_world.training.critic import Critic
 from helios_world.training.data import Recording, Window, WindowSource
+from helios_world.training.discriminator import Discriminator
 from helios_world.training.loop import Length, Loss, Player, Schedule, training_loop
 from helios_world.training.losses import (
     autoencoder_loss,
     corrupt_past,
     critic_loss,
+    decoder_loss,
+    discriminator_loss,
     distribution_matching_loss,
     judged_loss,
     ode_loss,
@@ -37,39 +41,75 @@ from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
 
 ROLLOUT_RAMP = 0.4  # share of the run until rollouts have their full length
-TEACHER, CRITIC = "teacher.safetensors", "critic.safetensors"
+TEACHER, CRITIC, DISCRIMINATOR = "teacher.safetensors", "critic.safetensors", "discriminator.safetensors"
+
+
+def known_autoencoder(args: argparse.Namespace, config: AutoencoderConfig, rank: Rank) -> VideoVAE:
+    """The autoencoder of the run so far, or of the pack to start from, as it is."""
+    vae, path = VideoVAE(config), args.run / VAE
+    if not _start_from(vae, path, args.init):
+        raise UserError(f"{path} is missing: train the autoencoder first")
+    return vae.to(rank.device, memory_format=torch.channels_last).eval()
 
 
 def train_autoencoder(
-    args: argparse.Namespace, config: AutoencoderConfig, recording: Recording, rank: Rank, *, skip: bool
+    args: argparse.Namespace, config: AutoencoderConfig, recording: Recording, rank: Rank
 ) -> VideoVAE:
-    """The autoencoder, trained, or with `skip` as it was left, with latents normalised per channel."""
+    """The autoencoder, trained, with latents normalised per channel."""
     vae, path = VideoVAE(config), args.run / VAE
-    known = _start_from(vae, path, args.init)
+    _start_from(vae, path, args.init)
     vae = vae.to(rank.device, memory_format=torch.channels_last)
-    if skip:
-        if not known:
-            raise UserError(f"{path} is missing: train the autoencoder first")
-        return vae.eval()
     schedule = Schedule(learning_rate=1e-3, warmup=100, hold=0.1, ema=0.999)
+    draw = _chunks(args, recording, config.frames)
     length = Length(args.autoencoder_iterations, args.autoencoder_minutes)
-    ends = recording.chunk_ends(config.frames)
     if args.compile:
-        vae.encoder.compile(dynamic=False)
-        vae.decoder.compile(dynamic=False)
+        compile_autoencoder(vae)
 
-    def loss(generator: torch.Generator, progress: float):
-        pick = torch.randint(len(ends), (args.autoencoder_batch,), device=rank.device, generator=generator)
-        return autoencoder_loss(vae, recording.chunks(ends[pick], config.frames), generator)
+    def loss(generator: torch.Generator, progress: float) -> Loss:
+        return autoencoder_loss(vae, draw(generator), generator)
 
     with torch.no_grad():  # weights are trained on raw latents; the statistics come after
         vae.latent_mean.zero_()
         vae.latent_std.fill_(1.0)
     training_loop([Player(vae, loss, schedule, path)], length, seed=args.seed, rank=rank)
-    normalise(vae, recording, ends, args.seed, rank)
+    normalise(vae, recording, recording.chunk_ends(config.frames), args.seed, rank)
     if rank.leads:
         save_weights(path, vae.state_dict())
     return vae
+
+
+def train_decoder(args: argparse.Namespace, vae: VideoVAE, recording: Recording, rank: Rank) -> None:
+    """The decoder alone, against a discriminator, for detail that a mean error leaves out; the encoder stays."""
+    vae.encoder.requires_grad_(False)
+    discriminator, kept = Discriminator(vae.config.frames), args.run / DISCRIMINATOR
+    if kept.is_file():
+        load_into(discriminator, kept)
+    discriminator.to(rank.device, memory_format=torch.channels_last)
+    draw = _chunks(args, recording, vae.config.frames)
+    schedule = Schedule(learning_rate=3e-4, warmup=100, hold=0.3, ema=0.998)
+    if args.compile:
+        compile_autoencoder(vae)
+
+    def judge(generator: torch.Generator, progress: float) -> Loss:
+        return discriminator_loss(vae, discriminator, draw(generator), generator)
+
+    def loss(generator: torch.Generator, progress: float) -> Loss:
+        adversary = progress >= args.adversary_from
+        return decoder_loss(vae, discriminator, draw(generator), generator, adversary=adversary)
+
+    players = [Player(discriminator, judge, schedule, kept), Player(vae, loss, schedule, args.run / VAE)]
+    training_loop(players, Length(args.autoencoder_iterations, args.autoencoder_minutes), seed=args.seed, rank=rank)
+
+
+def _chunks(args: argparse.Namespace, recording: Recording, frames: int) -> Callable[[torch.Generator], torch.Tensor]:
+    """Draws batches uint8 (B, T, H, W, 3) of recorded chunks."""
+    ends = recording.chunk_ends(frames)
+
+    def draw(generator: torch.Generator) -> torch.Tensor:
+        pick = torch.randint(len(ends), (args.autoencoder_batch,), device=ends.device, generator=generator)
+        return recording.chunks(ends[pick], frames)
+
+    return draw
 
 
 @torch.no_grad()
@@ -215,17 +255,34 @@ def _teacher(args: argparse.Namespace, model: VideoDiT, rank: Rank) -> VideoDiT:
 
 
 def _schedule(args: argparse.Namespace) -> Schedule:
-    return Schedule(learning_rate=args.rate, muon_learning_rate=args.muon_rate, hold=args.hold, ema=args.ema)
+    return Schedule(
+        learning_rate=args.rate,
+        muon_learning_rate=args.muon_rate,
+        warmup=args.warmup,
+        hold=args.hold,
+        ema=args.ema,
+    )
 
 
 def compile_blocks(*models: VideoDiT) -> None:
     """torch.compile, block by block: all blocks of all models share what was compiled, ten graphs instead of dozens."""
-    # This fusion leaves parts of the gradients of modulation tables unwritten (pytorch#193061, torch 2.10 to 2.13).
-    torch._inductor.config.triton.mix_order_reduction = False
-    torch._dynamo.config.recompile_limit = 64  # beyond it, what runs is not compiled
+    _prepare_compiler()
     for model in models:
         for block in model.blocks:
             block.compile(dynamic=False)
+
+
+def compile_autoencoder(vae: VideoVAE) -> None:
+    """torch.compile of both halves."""
+    _prepare_compiler()
+    vae.encoder.compile(dynamic=False)
+    vae.decoder.compile(dynamic=False)
+
+
+def _prepare_compiler() -> None:
+    # This fusion leaves parts of the gradients of modulation tables unwritten (pytorch#193061, torch 2.10 to 2.13).
+    torch._inductor.config.triton.mix_order_reduction = False
+    torch._dynamo.config.recompile_limit = 64  # beyond it, what runs is not compiled
 
 
 def _start_from(network: torch.nn.Module, path: Path, init: str | None) -> bool:

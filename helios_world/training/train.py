@@ -1,7 +1,7 @@
 """`helios-world train`: autoencoder, then transformer, from a collected data set to a run folder.
 
 A run folder holds config.json, vae.safetensors, transformer.safetensors (averaged weights) and a .jsonl log of each;
-after stage 3 also teacher.safetensors and critic.safetensors.
+after stage 3 also teacher.safetensors and critic.safetensors, after `decoder` discriminator.safetensors.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from helios_world.training.recipe import STAGES
 if TYPE_CHECKING:
     from helios_world.training.ranks import Rank
 
-CHOICES = ("all", "autoencoder", "base", "ode", "distil")
+CHOICES = ("all", "autoencoder", "decoder", *STAGES)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -47,11 +47,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--draws", type=int, nargs="+", default=[1, 1], help="noise draws per level (default: 1 1)")
     parser.add_argument("--muon-rate", type=float, help="learning rate of Muon (default: the stage's)")
     parser.add_argument("--rate", type=float, help="learning rate of AdamW (default: the stage's)")
+    parser.add_argument("--warmup", type=int, help="turns until the rates are full (default: the stage's)")
     parser.add_argument("--hold", type=float, help="share of the run at full rate (default: the stage's)")
     parser.add_argument("--ema", type=float, help="of the averaged weights (default: the stage's)")
     parser.add_argument("--teacher-steps", type=int, default=8, help="ode: of the teacher at each level (default: 8)")
     parser.add_argument("--critic-turns", type=int, default=5, help="distil: of the critic to one of the student (5)")
-    parser.add_argument("--adversary-from", type=float, default=0.2, help="distil: share of it before the heads (0.2)")
+    parser.add_argument("--adversary-from", type=float, default=0.2, help="distil, decoder: share before it (0.2)")
     parser.add_argument("--regression", type=float, default=1.0, help="distil: weight of the squared error (1)")
     parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
 
@@ -70,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if not (args.data / "data.json").is_file():
         raise UserError(f"{args.data} holds no data set: make one with helios-world collect")
-    for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1)):
+    for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1)):
         if getattr(args, name) < lowest:
             raise UserError(f"{name} is {getattr(args, name):g}: must be at least {lowest}")
     if args.dry_run:
@@ -92,15 +93,20 @@ def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_
     import torch
 
     from helios_world.training.data import encode_recording, load_recording
-    from helios_world.training.stages import train_autoencoder, train_transformer
+    from helios_world.training.stages import known_autoencoder, train_autoencoder, train_decoder, train_transformer
 
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
     began = time.monotonic()
     recording = load_recording(args.data, rank.device, part=rank.index, parts=rank.count)
     print(f"{len(recording.first)} frames on {rank.device} after {time.monotonic() - began:.0f} s", flush=True)
-    vae = train_autoencoder(args, autoencoder_config, recording, rank, skip=args.stage in STAGES)
-    if args.stage == "autoencoder":
+    if args.stage in ("all", "autoencoder"):
+        vae = train_autoencoder(args, autoencoder_config, recording, rank)
+    else:
+        vae = known_autoencoder(args, autoencoder_config, rank)
+    if args.stage == "decoder":
+        train_decoder(args, vae, recording, rank)
+    if args.stage in ("autoencoder", "decoder"):
         return
     began = time.monotonic()
     latents = encode_recording(vae, recording)
