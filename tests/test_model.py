@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from helios_world.config import HELIOS_14B, TINY, TINY_AUTOENCODER, TransformerConfig
+from helios_world.config import HELIOS_14B, PRESETS, TINY, TINY_AUTOENCODER, TransformerConfig
 from helios_world.errors import UserError
-from helios_world.model.dit import VideoDiT, cast_weights, initialise, initialise_actions
+from helios_world.model.dit import VideoDiT, cast_weights, embed_patches, initialise, initialise_actions
 from helios_world.model.memory import frame_indices, split_memory
 from helios_world.model.rope import apply_rope, rope_table
 from helios_world.model.vae import VideoVAE
@@ -222,3 +222,29 @@ def test_autoencoder_shapes_and_bytes():
     assert latents.shape == (2, 16, 2, 4, 6)
     assert decoded.shape == frames.shape and decoded.dtype == torch.uint8
     assert torch.equal(decoded, halves), "each chunk is decoded on its own"
+
+
+@pytest.mark.parametrize(
+    "name, size", [("patch_short", (2, 16, 20)), ("patch_mid", (2, 16, 20)), ("patch_long", (16, 16, 24))]
+)
+def test_patches_are_embedded_as_the_convolution_says(name, size):
+    embed = getattr(VideoDiT(PRESETS["doom"][0]), name)
+    x = torch.randn(2, embed.in_channels, *size, generator=torch.Generator().manual_seed(0))
+    tokens = embed_patches(embed, x)
+    torch.testing.assert_close(tokens, embed(x).flatten(2).transpose(1, 2), atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_bfloat16_is_float32_but_for_rounding():
+    """With AMX some convolutions in bfloat16 are plain wrong; a world in it must remember its past too."""
+    config = PRESETS["doom"][0]
+    model, draw = VideoDiT(config), torch.Generator().manual_seed(0)
+    initialise(model, draw)
+    memory = split_memory(
+        *(torch.randn(1, 16, n, 16, 20, generator=draw) for n in (sum(config.history_sizes), 1)), config.history_sizes
+    )
+    wanted = model.encode_history(memory)
+    found = cast_weights(model, torch.bfloat16).encode_history(type(memory)(*(part.bfloat16() for part in memory)))
+    for pair, exact in zip(found.layers, wanted.layers, strict=True):
+        for part, other in zip(pair, exact, strict=True):
+            assert (part.float() - other).norm() < 0.03 * other.norm()

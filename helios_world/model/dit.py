@@ -12,6 +12,7 @@ from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helios_world.config import TransformerConfig
@@ -106,7 +107,7 @@ class VideoDiT(nn.Module):
         frames = x_BCTHW.shape[2]
         assert actions_BTA is None or actions_BTA.shape[1] == frames, "actions come one row per latent frame"
         noisy_grid = self._grid(x_BCTHW)
-        x = self.patch_embedding(x_BCTHW).flatten(2).transpose(1, 2)
+        x = embed_patches(self.patch_embedding, x_BCTHW)
         temb, rows = self.condition_embedder(timestep_B, actions_BTA)
         indices = frame_indices(self.config.history_sizes, frames)
         text = self.condition_embedder.text_embedder(text_BLD) if text_BLD is not None else None
@@ -150,7 +151,7 @@ class VideoDiT(nn.Module):
         """Tokens in the order long, mid, short, and the full-size token grid."""
         embedders = (self.patch_long, self.patch_mid, self.patch_short)
         tokens = [
-            embed(pad_to_multiple(part, kernel)).flatten(2).transpose(1, 2)
+            embed_patches(embed, pad_to_multiple(part, kernel))
             for embed, part, kernel in zip(embedders, memory, self.kernels, strict=True)
         ]
         return torch.cat(tokens, dim=1), self._grid(memory.short)
@@ -173,6 +174,19 @@ class VideoDiT(nn.Module):
         self, frames: tuple[int, ...], pool: tuple[int, int, int], grid: tuple[int, int], device: torch.device
     ) -> Table:
         return rope_table(frames, grid, self.config.rope_dim, self.config.rope_theta, pool, device)
+
+
+def embed_patches(embed: nn.Conv3d, x_BCTHW: Tensor) -> Tensor:
+    """Tokens (B, N, D) of a convolution whose stride is its kernel, as the one matrix product that it is.
+
+    The convolution itself is far off in bfloat16 on processors with AMX (pytorch#169688, torch 2.11 to 2.13): with it,
+    a world forgets its past.
+    """
+    x = x_BCTHW
+    for axis, size in zip((2, 4, 6), embed.kernel_size, strict=True):
+        x = x.unflatten(axis, (-1, size))
+    patches = x.permute(0, 2, 4, 6, 1, 3, 5, 7).flatten(4).flatten(1, 3)  # B N (C pt ph pw)
+    return F.linear(patches, embed.weight.flatten(1), embed.bias)
 
 
 def initialise(model: VideoDiT, generator: torch.Generator) -> None:

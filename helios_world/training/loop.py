@@ -187,7 +187,9 @@ class SpikeGuard:
         usual = norm <= self.FACTOR * self._usual  # not a number is not usual either
         spike = ~usual & (self._seen >= self.PATIENCE)
         rate = 1 / min(self._seen + 1, self.PATIENCE)
-        self._usual = torch.where(spike, self._usual, torch.lerp(self._usual, norm, rate))
+        # A spike counts as the most that is usual: norms that stay high become usual within some turns.
+        counted = torch.where(spike, self.FACTOR * self._usual, norm)
+        self._usual = torch.lerp(self._usual, counted, rate)
         self.spikes = self.spikes + spike
         self._seen += 1
         torch._foreach_mul_(gradients, (self._clip / (norm + 1e-6)).clamp(max=1.0))

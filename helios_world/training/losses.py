@@ -29,11 +29,12 @@ from helios_world.training.discriminator import Discriminator
 
 KL_WEIGHT = 1e-4
 GRADIENT_WEIGHT = 0.5
-TASTE_WEIGHT = 0.75  # of a decoder's adversarial loss, beside a reconstruction error whose gradient is as large
+ADVERSARY_WEIGHT, LIKENESS_WEIGHT = 1.0, 0.25  # of a decoder's losses beside an error whose gradient is as large
 START_SHARE = 0.5  # of draws at the very start of their level, where a one-step sampler evaluates the network
 SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
 LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work is judged
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
+PIXEL_PENALTY_WEIGHT = 0.1  # of a discriminator's R1
 PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
 EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
 
@@ -57,10 +58,10 @@ def decoder_loss(
     *,
     adversary: bool,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """error + 0.75 w (softplus(-D(y)) + mean |f(x) - f(y)|), f the features of D; error as in `autoencoder_loss`.
+    """error + a softplus(-D(y)) + 0.25 b mean |f(x) - f(y)|, f the features of D; error as in `autoencoder_loss`.
 
-    w makes the two gradients by y equally large (as arXiv 2012.09841, equation 7, does one layer earlier). Of the
-    autoencoder only the decoder gets gradients, so latents keep their meaning.
+    a and b make the gradients by y as large as the error's (arXiv 2012.09841, equation 7, does so one layer earlier).
+    Of the autoencoder only the decoder gets gradients, so latents keep their meaning.
     """
     x = from_bytes(frames_BTHW3, torch.float32)
     with torch.no_grad():
@@ -73,18 +74,18 @@ def decoder_loss(
     with torch.no_grad():
         _, wanted = discriminator(x)
     logits, features = discriminator(y)
+    fooled = F.softplus(-logits.float()).mean()
     likeness = torch.stack([F.l1_loss(f.float(), g.float()) for f, g in zip(features, wanted, strict=True)]).mean()
-    taste = F.softplus(-logits.float()).mean() + likeness
-    of_error, of_taste = (torch.autograd.grad(part, y, retain_graph=True)[0].norm() for part in (error, taste))
-    weight = (of_error / (of_taste + 1e-6)).detach()
-    figures |= {"taste": taste.detach(), "likeness": likeness.detach(), "weight": weight}
-    return error + TASTE_WEIGHT * weight * taste, figures
+    usual, *others = (torch.autograd.grad(part, y, retain_graph=True)[0].norm() for part in (error, fooled, likeness))
+    a, b = (usual / (other + 1e-6) for other in others)
+    figures |= {"fooled": fooled.detach(), "likeness": likeness.detach(), "weight": a}
+    return error + ADVERSARY_WEIGHT * a * fooled + LIKENESS_WEIGHT * b * likeness, figures
 
 
 def discriminator_loss(
     vae: VideoVAE, discriminator: Discriminator, frames_BTHW3: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """softplus(-D(x)) + softplus(D(y)) + R1 for real chunks x and decoded ones y.
+    """softplus(-D(x)) + softplus(D(y)) + 0.1 R1 for real chunks x and decoded ones y.
 
     R1 is approximate: ((D(x) - D(x + s noise)) / s)^2 with s = 0.02, little enough to leave texture to be judged.
     """
@@ -97,7 +98,7 @@ def discriminator_loss(
     penalty = F.mse_loss(of_real, of_shaken) / PIXEL_NOISE**2
     versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
     figures = {"versus": versus.detach(), "penalty": penalty.detach(), "told": (of_real > of_made).float().mean()}
-    return versus + penalty, figures
+    return versus + PIXEL_PENALTY_WEIGHT * penalty, figures
 
 
 def pyramid_flow_loss(
