@@ -6,6 +6,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 PYTHONS := python3 python3.14 python3.13 python3.12 python3.11
+SECONDS := 3600
 MARKS := not gpu and not soak and not clients
 
 # On Linux, plain torch brings gigabytes of CUDA. Without an NVIDIA GPU the CPU build is enough, where its index answers.
@@ -15,11 +16,13 @@ TORCH_INDEX = $(shell [ "$$(uname)" = Linux ] && ! command -v nvidia-smi >/dev/n
 install = $(PY) -m pip install --disable-pip-version-check -c constraints.txt \
 	$(addprefix --extra-index-url ,$(TORCH_INDEX)) --editable
 
-.PHONY: help play test clients check format clean
+.PHONY: help play test clients soak fuzz check format clean
 help:
 	@echo "make play    set up once, then open the game   (make play ARGS='--seed 3')"
 	@echo "make test    set up once, then run every test that needs no GPU   (make test ARGS='-k env')"
 	@echo "make clients build the clients in other languages and run them against a live server"
+	@echo "make fuzz    look for an hour for bytes that break decoder, server or gateway   (make fuzz SECONDS=60)"
+	@echo "make soak    a hundred clients join and leave a server for an hour   (make soak ARGS='--seconds 300')"
 	@echo "make check   linter and formatter, changing nothing"
 	@echo "make format  let the formatter change files"
 	@echo "make clean   remove .venv and everything built"
@@ -33,6 +36,14 @@ test: $(VENV)/.test
 # -s: figures are printed. What each needs, and what is skipped without it, says clients/README.md.
 clients: $(VENV)/.test
 	$(PY) -m pytest -m clients -s $(ARGS)
+
+# What must not grow, and what was found: docs/reliability.md.
+soak: $(VENV)/.test
+	$(PY) -m tests.soak $(ARGS)
+
+# A failing input is written to build/fuzz/TARGET/, and `python -m tests.fuzz TARGET FILE` runs it again.
+fuzz: $(VENV)/.test
+	$(PY) -m tests.fuzz --seconds $(SECONDS)
 
 check: $(VENV)/.dev
 	$(PY) -m ruff check .

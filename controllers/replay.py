@@ -39,11 +39,14 @@ class Recording:
         return self
 
     def write(self, path: Path) -> None:
-        """As JSON, all or nothing."""
+        """As JSON, all or nothing. UserError where it cannot be written."""
         head = {"format": FORMAT, "world": self.world, "scene": self.scene, "seed": self.seed, "dtype": self.dtype}
         rows = ",\n  ".join(json.dumps(sorted(action.buttons)) for action in self.actions)
         text = json.dumps(head, indent=1)[:-2] + f',\n "actions": [\n  {rows}\n ]\n}}\n'
-        write_bytes(path, text.encode())
+        try:
+            write_bytes(path, text.encode())
+        except OSError as error:
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
 
     @classmethod
     def read(cls, path: Path) -> Recording:

@@ -79,7 +79,8 @@ def _play(args: argparse.Namespace) -> int:
 
 def play_and_measure(link: Link, seconds: float, seed: int) -> dict[str, Any]:
     """Plays `seconds` in a window on `link` and gives the figures. UserError if the player closed it before."""
-    from helios_world.demos.window import Window, percentiles
+    from helios_world.bridge.stream import percentiles
+    from helios_world.demos.window import Window
 
     shown: list[float] = []
     window = Window(link, seconds=seconds, on_frame=lambda pixels: shown.append(time.monotonic()))

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import zmq
 
-from helios_world.bridge import protocol
+from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import open_socket
 from helios_world.bridge.keys import ClientKeys, KeyPair, Lock
 from helios_world.card import WorldCard
@@ -33,7 +33,7 @@ def measure(seconds: float) -> dict[str, Any]:
     """All figures; each case lasts `seconds`."""
     figures: dict[str, Any] = {"cases": {}}
     for size in SIZES:
-        for codec in protocol.CODECS:
+        for codec in codecs.available():
             figures["cases"][f"{size} {codec}"] = case(seconds, size, codec)
     figures["cases"]["640x384 raw, keys"] = case(seconds, "640x384", "raw", locked=True)
     figures["cases"]["640x384 jpeg, 8 clients"] = case(seconds, "640x384", "jpeg", clients=8)
@@ -212,7 +212,7 @@ def _send_images(size: tuple[int, int], port: int, seconds: float, ready: Any) -
     while (now := time.monotonic()) < ends:
         time.sleep(max(0.0, due - now))
         made_at = time.monotonic()
-        socket.send_multipart([repr(made_at).encode(), encode_jpeg(picture, protocol.JPEG_QUALITY, "RGB", "444")])
+        socket.send_multipart([repr(made_at).encode(), encode_jpeg(picture, codecs.JPEG_QUALITY, "RGB", "444")])
         socket.recv()
         due += 1 / FPS
 

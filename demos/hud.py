@@ -63,6 +63,16 @@ def draw_overlay(surface: pygame.Surface, overlay: Overlay) -> None:
         _draw_toast(surface, overlay.toast, unit)
 
 
+def draw_icon() -> pygame.Surface:
+    """The sun that docks and task bars show."""
+    icon = pygame.Surface((64, 64), pygame.SRCALPHA)
+    pygame.draw.circle(icon, (255, 196, 92), (32, 32), 18)
+    for step in range(12):
+        ray = pygame.Vector2(1, 0).rotate(30 * step)
+        pygame.draw.line(icon, (255, 150, 70), ray * 22 + (32, 32), ray * 30 + (32, 32), 4)
+    return icon
+
+
 def help_sheet(
     keys: Mapping[str, Sequence[str]], window_keys: Sequence[tuple[str, str]]
 ) -> tuple[tuple[str, str], ...]:

@@ -18,8 +18,9 @@ class Link:
     """Starts a session as soon as there is a server, and restarts our own server when it dies.
 
     Attributes:
-        stream: a bridge.stream.WorldStream; None until there is an address to connect to.
+        stream: a bridge.stream.WorldStream, or a bridge.spectator.Spectator; None until there is an address.
         seed: of the world being played.
+        watches: somebody else plays.
     """
 
     def __init__(
@@ -29,20 +30,25 @@ class Link:
         scene: str | None,
         seed: int,
         start: Start = Start(),
+        joins: bool = False,
+        watches: bool = False,
         server: Any = None,
         address: str | None = None,
         card: WorldCard | None = None,
     ):
         """
         Args:
-            connect: makes a WorldStream for an address.
+            connect: makes a WorldStream, or a Spectator, for an address.
             start: what worlds start from.
+            joins: the session is there already, so none is started.
+            watches: somebody else plays it.
             server: our own bridge.process.ServerProcess; or None, with the `address` of somebody else's.
             card: of the world, where it is known before the server says so.
         """
         self.stream: Any = None
         self.server = server
         self.seed = seed
+        self._joins, self.watches = joins or watches, watches
         self._connect, self._address, self._card, self._scene, self._start = connect, address, card, scene, start
         self._restarted = float("-inf")
         self._failure = ""
@@ -91,7 +97,8 @@ class Link:
                 return
             self._address = address
             self.stream = self._connect(address)
-            self.stream.start(self._scene, self.seed, self._start)
+            if not self._joins:
+                self.stream.start(self._scene, self.seed, self._start)
         elif self.server is not None:
             self._keep_alive(now)
 

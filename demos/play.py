@@ -9,6 +9,7 @@ import re
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -31,6 +32,8 @@ from helios_world.errors import MissingExtra, UserError, check_name
 from helios_world.world import Start
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from helios_world.card import WorldCard
     from helios_world.demos.link import Link
 
@@ -50,6 +53,7 @@ class Plan:
         scene: None for the world's first.
         controller: kind and the file that belongs to it.
         recording: what `replay:FILE` held; None for other controllers.
+        ticket, watch: of a session at `connect` to take over, and name of one to watch; "" for neither.
     """
 
     world: str
@@ -59,6 +63,8 @@ class Plan:
     options: EngineOptions
     start: Start
     connect: str | None
+    ticket: str
+    watch: str
     keys: tuple[Path | None, Path | None]
     controller: tuple[str, Path | None]
     recording: Recording | None
@@ -80,6 +86,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--connect", metavar="ADDRESS", help="join a running `helios-world serve` (tcp://HOST:PORT)")
     parser.add_argument(
+        "--ticket", default="", help="with --connect: take over the world that its player gave away (F7)"
+    )
+    parser.add_argument("--watch", metavar="NAME", default="", help="with --connect: watch what somebody plays (F6)")
+    parser.add_argument(
         "--key", metavar="FILE.key", type=Path, help="key pair of yours, for a server that asks for keys"
     )
     parser.add_argument("--server-key", metavar="FILE.pub", type=Path, help="public key of that server")
@@ -96,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     reason = _no_display(os.environ, sys.platform) or _windowed(plan)
     if reason is None:
         return 0
+    if plan.ticket or plan.watch:
+        raise UserError(f"--ticket and --watch need a window, and {reason}")
     seconds = HEADLESS_SECONDS if plan.seconds is None else plan.seconds
     print(f"{reason}: playing {seconds:g} s without a window", file=sys.stderr)
     return _headless(plan)
@@ -111,6 +123,8 @@ def check(args: argparse.Namespace) -> Plan:
     if args.connect is None:
         if args.key is not None or args.server_key is not None:
             raise UserError("keys are for a server elsewhere: give its address with --connect")
+        if args.ticket or args.watch:
+            raise UserError("--ticket and --watch join a world on a server: give its address with --connect")
         from helios_world.pack import read_card
 
         card = read_card(_agreed("world", args.world, recording, "doom"), options)
@@ -125,6 +139,8 @@ def check(args: argparse.Namespace) -> Plan:
         options=options,
         start=start,
         connect=args.connect,
+        ticket=args.ticket,
+        watch=args.watch,
         keys=(args.key, args.server_key),
         controller=(kind, file),
         recording=recording,
@@ -147,6 +163,14 @@ def _check_connected(args: argparse.Namespace) -> None:
         if getattr(args, name):
             option = f"--{name.replace('_', '-')}"
             raise UserError(f"{option} is chosen by the server at {args.connect}: leave it out with --connect")
+    if args.ticket and args.watch:
+        raise UserError("--ticket takes a world over and --watch looks on: give one of them")
+    if args.ticket or args.watch:
+        for name in ("scene", "seed", "prompt", "controller" if args.watch else "scene"):
+            if getattr(args, name) is not None:
+                raise UserError(f"--{name} is of a world that begins: leave it out with --ticket or --watch")
+        if args.headless:
+            raise UserError("--ticket and --watch need a window: leave --headless out")
     if not re.fullmatch(r"tcp://[^\s/:]+:\d{1,5}", args.connect):
         raise UserError(f"unknown address {args.connect!r}: must be like tcp://127.0.0.1:5557")
 
@@ -254,6 +278,7 @@ def _windowed(plan: Plan) -> str | None:
         raise MissingExtra("pygame", "play")
     from helios_world.bridge.keys import read_client_keys
     from helios_world.bridge.process import ServerProcess
+    from helios_world.bridge.spectator import Spectator
     from helios_world.bridge.stream import WorldStream
     from helios_world.demos.link import Link
 
@@ -261,11 +286,17 @@ def _windowed(plan: Plan) -> str | None:
     words = ["--world", plan.world, *engine_words(plan.options)]
     server = ServerProcess(words) if plan.connect is None else None
     keys = read_client_keys(*plan.keys)
+    if plan.watch:
+        connect = partial(Spectator, name=plan.watch, keys=keys)
+    else:
+        connect = partial(WorldStream, ticket=plan.ticket, keys=keys)
     link = Link(
-        lambda address: WorldStream(address, keys=keys),
+        connect,
         scene=plan.scene,
         seed=plan.seed,
         start=plan.start,
+        joins=bool(plan.ticket),
+        watches=bool(plan.watch),
         server=server,
         address=plan.connect,
         card=plan.card,
@@ -280,13 +311,19 @@ def play_in_window(plan: Plan, link: Link) -> str | None:
     """Opens the window on `link` and plays; returns why no window could be opened, or None when the game is over."""
     from helios_world.demos.window import NoDisplay, Window
 
+    def record(pixels: np.ndarray) -> None:
+        try:
+            video.write([pixels], link.card)
+        except UserError as error:  # a full disk ends the video, not the game
+            window.say(str(error))
+
     with open_video(plan.record) as video:
         try:
             window = Window(
                 link,
                 steer=lambda card: make_controller(plan, card),
                 scale=plan.scale,
-                on_frame=None if video is None else lambda pixels: video.write([pixels], link.card),
+                on_frame=None if video is None else record,
                 seconds=plan.seconds,
             )
         except NoDisplay as error:

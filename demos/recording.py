@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,11 @@ def check_target(path: Path, suffix: str) -> Path:
 
 
 class VideoWriter:
-    """An mp4 that grows frame by frame. It takes its name only when `close` has finished it."""
+    """An mp4 that grows frame by frame. It takes its name only when `close` has finished it.
+
+    When it cannot be written any more, as on a full disk, `write` raises UserError once and leaves no file; what is
+    written after that is dropped, so that a game may go on without, and `close` says it again.
+    """
 
     def __init__(self, path: Path):
         try:
@@ -46,32 +50,50 @@ class VideoWriter:
             raise MissingExtra("av", "play") from None
         self.path = path
         self.frames = 0
+        self._failure = ""
         self._av = av
         self._container: Any = None  # until the first frame says of which world
         self._stream: Any = None
 
     def write(self, frames: Iterable[np.ndarray], card: WorldCard) -> None:
         """Appends frames of `card`'s world, each uint8 (height, width, 3)."""
-        if self._container is None:
-            self._open(card)
+        if self._failure:
+            return
         scale = default_scale(card.width)
-        for pixels in frames:
-            large = np.ascontiguousarray(pixels.repeat(scale, 0).repeat(scale, 1))
-            self._mux(self._av.VideoFrame.from_ndarray(large, format="rgb24"))
-            self.frames += 1
+        with self._giving_up():
+            if self._container is None:
+                self._open(card)
+            for pixels in frames:
+                large = np.ascontiguousarray(pixels.repeat(scale, 0).repeat(scale, 1))
+                self._mux(self._av.VideoFrame.from_ndarray(large, format="rgb24"))
+                self.frames += 1
 
     def close(self) -> None:
         """Finishes the file and gives it its name; without a frame there is no file."""
+        if self._failure:
+            raise UserError(self._failure)
         if self._container is not None:
-            self._mux(None)
-            self._container.close()
-            _scratch(self.path).replace(self.path)
+            with self._giving_up():
+                self._mux(None)
+                self._container.close()
+                _scratch(self.path).replace(self.path)
 
     def abort(self) -> None:
         """Leaves nothing behind."""
         if self._container is not None:
-            self._container.close()
+            with suppress(OSError):  # what made us give up may forbid to finish, too
+                self._container.close()
             _scratch(self.path).unlink(missing_ok=True)
+            self._container = None
+
+    @contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.abort()
+            self._failure = f"cannot record to {self.path}: {error.strerror}"
+            raise UserError(self._failure) from None
 
     def _open(self, card: WorldCard) -> None:
         self._container = self._av.open(str(_scratch(self.path)), "w", format="mp4", options={"movflags": "faststart"})
@@ -152,8 +174,12 @@ class ContactSheet:
             )
             draw.text((x, y + height + 26), f"{(index + 1) / self._card.fps:.1f} s", font=small, fill=(150, 156, 166))
         scratch = _scratch(path)
-        sheet.save(scratch, format="PNG")
-        scratch.replace(path)
+        try:
+            sheet.save(scratch, format="PNG")
+            scratch.replace(path)
+        except OSError as error:
+            scratch.unlink(missing_ok=True)
+            raise UserError(f"cannot write {path}: {error.strerror}") from None
 
 
 def _spread(count: int, cells: int) -> list[int]:

@@ -16,7 +16,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--world", default="doom", help="name of a world pack, or the path of a pack folder (doom)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on; others than loopback need keys")
     parser.add_argument("--port", type=int, default=5557, help="port to listen on; 0 picks a free one (5557)")
-    parser.add_argument("--codec", choices=("raw", "jpeg"), help="how frames travel (raw on loopback, else jpeg)")
+    parser.add_argument(
+        "--codec", choices=("raw", "jpeg", "h264"), help="how frames travel (raw on loopback, else jpeg)"
+    )
     parser.add_argument("--key", metavar="FILE.key", type=Path, help="key pair of this server, made by keygen")
     parser.add_argument(
         "--allow", metavar="FILE.pub", type=Path, action="append", default=[],
@@ -24,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--insecure", action="store_true", help="beyond loopback without keys: everybody may come in")
     parser.add_argument("--threads", type=int, help="CPU threads of the generator (all cores)")
+    parser.add_argument("--broadcast", metavar="PORT", type=int, help="port for spectators; 0 picks a free one (none)")
     parser.add_argument("--max-sessions", type=int, default=8, help="worlds at the same time (8)")
     parser.add_argument(
         "--announce", action="store_true", help="for programs: print one JSON line when ready, end with stdin"
@@ -48,24 +51,28 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _serve(args: argparse.Namespace) -> int:
+    from helios_world.bridge.codecs import check_codec
     from helios_world.bridge.door import LOOPBACK, check_address
     from helios_world.bridge.process import announce
     from helios_world.bridge.server import WorldServer
 
-    if not 0 <= args.port < 1 << 16:
-        raise UserError(f"port is {args.port}: must be from 0 to 65535")
+    for name in ("port", "broadcast"):
+        if not 0 <= (getattr(args, name) or 0) < 1 << 16:
+            raise UserError(f"{name} is {getattr(args, name)}: must be from 0 to 65535")
     if args.threads is not None and args.threads < 1:
         raise UserError(f"threads is {args.threads}: must be at least 1")
     lock, address = _read_lock(args), f"tcp://{args.host}:{args.port}"
     check_address(address, lock, args.insecure)
+    codec = check_codec(args.codec or ("raw" if LOOPBACK.fullmatch(address) else "jpeg"))
     engine = _load(args)
     server = WorldServer(
         engine,
         address,
         lock=lock,
         insecure=args.insecure,
-        codec=args.codec or ("raw" if LOOPBACK.fullmatch(address) else "jpeg"),
+        codec=codec,
         start=read_start(args, engine.card),
+        broadcast=args.broadcast,
         max_sessions=args.max_sessions,
     )
     try:
@@ -102,4 +109,8 @@ def _load(args: argparse.Namespace):
 
     if args.threads is not None:
         os.environ["OMP_NUM_THREADS"] = str(args.threads)  # read by torch, which is imported only now
-    return load_engine(args.world, read_engine_options(args))
+    engine = load_engine(args.world, read_engine_options(args))
+    from helios_world.nvjpeg import keep_frames
+
+    keep_frames(engine.model)
+    return engine

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,10 @@ os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "helios-world")
 
 import pygame
 
+from helios_world.bridge.stream import percentiles
 from helios_world.card import WorldCard, default_scale
 from helios_world.controllers import Controller, Keyboard, check_bindings, keys_by_button
-from helios_world.demos.hud import Overlay, draw_overlay, help_sheet
+from helios_world.demos.hud import Overlay, draw_icon, draw_overlay, help_sheet
 from helios_world.demos.link import Link
 from helios_world.demos.prompt_line import PromptLine
 from helios_world.drift import measure_drift
@@ -41,6 +42,7 @@ WINDOW_KEYS = (
     ("Shift R", "same world from its start"),
     ("P", "pause"),
     ("F5 / F9", "quick-save / quick-load"),
+    ("F6 / F7", "let others watch / hand the world over"),
     ("F3", "figures"),
     ("F11", "full screen"),
     ("F12", "screenshot"),
@@ -48,7 +50,7 @@ WINDOW_KEYS = (
     ("Esc", "quit"),
 )
 FADE = 3  # chunks over which the world comes to what it was told
-RESERVED = ("return", "r", "p", "h", "f1", "f3", "f5", "f9", "f11", "f12")
+RESERVED = ("return", "r", "p", "h", "f1", "f3", "f5", "f6", "f7", "f9", "f11", "f12")
 
 
 class NoDisplay(HeliosWorldError):
@@ -99,6 +101,7 @@ class Window:
         self._rows_at = self._toast_until = float("-inf")
         self._toast = ""
         self._message = ""
+        self._invitation: Any = None
         self._line = PromptLine()
         self._anchor: np.ndarray | None = None  # first frame of the world, which drift is measured from
         self._saving = self._taken = 0  # number of the save waited for; pictures taken so far
@@ -162,6 +165,9 @@ class Window:
         if self._saving and stream.saves >= self._saving:
             self._saving = 0
             self._write_save(stream.saved)
+        if stream.invitation is not self._invitation:
+            self._invitation = stream.invitation
+            self._tell_invitation(self._invitation)
         if stream.message != self._message:
             self._message = stream.message
             if self._message and self.link.status in ("playing", "paused"):
@@ -201,7 +207,7 @@ class Window:
             fits = min(min(wide // width, high // height) for wide, high in pygame.display.get_desktop_sizes())
             scale = max(1, min(default_scale(width) if scale is None else scale, fits))
             self._small = (width * scale, height * scale)
-            pygame.display.set_icon(_icon())
+            pygame.display.set_icon(draw_icon())
             self._screen = pygame.display.set_mode(self._small, pygame.RESIZABLE)
         except pygame.error as error:
             raise NoDisplay(f"no window can be opened here ({error})") from None
@@ -273,6 +279,8 @@ class Window:
             pygame.K_r: self._reset,
             pygame.K_p: lambda mod: self._pause(),
             pygame.K_F5: lambda mod: self._save(),
+            pygame.K_F6: lambda mod: self._invite("watch"),
+            pygame.K_F7: lambda mod: self._invite("play"),
             pygame.K_F9: lambda mod: self._load(),
             pygame.K_RETURN: lambda mod: self._open_prompt(),
         }
@@ -368,6 +376,19 @@ class Window:
     def _save_path(self) -> Path:
         return home_folder() / "saves" / f"{self._known.name}{SUFFIX}"
 
+    def _invite(self, verb: str) -> None:
+        if self.link.server is not None:
+            self.say("this game is yours alone: others join what helios-world serve serves")
+        elif self._ready():
+            self.link.stream.invite(verb)
+
+    def _tell_invitation(self, invitation: Any) -> None:
+        """In the terminal too, where it can be copied."""
+        option = "--watch" if invitation.verb == "watch" else "--ticket"
+        command = f"helios-world play --connect {invitation.address} {option} {invitation.name}"
+        print(command, flush=True)
+        self.say(f"the command to {invitation.verb} is in the terminal")
+
     def _screenshot(self) -> None:
         if self.shown is None:
             return
@@ -385,9 +406,11 @@ class Window:
 
     def _ready(self) -> bool:
         ready = self.link.status in ("playing", "paused")
-        if not ready:
+        if self.link.watches:
+            self.say("you only watch: whoever plays does that")
+        elif not ready:
             self.say("not now: there is no generator")
-        return ready
+        return ready and not self.link.watches
 
     def _view(self, size: tuple[int, int]) -> pygame.Rect:
         """The largest rectangle of the world's shape in the middle of the screen."""
@@ -456,23 +479,6 @@ def scale_picture(pixels: np.ndarray, size: tuple[int, int]) -> pygame.Surface:
     return pygame.transform.smoothscale(pygame.transform.scale2x(source), size)
 
 
-def percentiles(seconds: Collection[float]) -> tuple[float, float]:
-    """p50 and p95 in milliseconds; nan of nothing."""
-    if not seconds:
-        return math.nan, math.nan
-    middle, high = np.percentile(list(seconds), [50, 95]) * 1000
-    return float(middle), float(high)
-
-
 def _spread(middle: float, high: float) -> str:
     """Milliseconds; nothing was measured yet where they are nan."""
     return "-" if math.isnan(middle) else f"{middle:.0f} ms, p95 {high:.0f}"
-
-
-def _icon() -> pygame.Surface:
-    icon = pygame.Surface((64, 64), pygame.SRCALPHA)
-    pygame.draw.circle(icon, (255, 196, 92), (32, 32), 18)
-    for step in range(12):
-        ray = pygame.Vector2(1, 0).rotate(30 * step)
-        pygame.draw.line(icon, (255, 150, 70), ray * 22 + (32, 32), ray * 30 + (32, 32), 4)
-    return icon

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from helios_world.errors import UserError
+from helios_world.world import Frames
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -20,6 +21,11 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda" and not (device.index or 0) < torch.cuda.device_count():
         raise UserError(f"device {name!r} is not there: this torch sees {torch.cuda.device_count()} GPUs")
     return device
+
+
+def to_host(frames: torch.Tensor) -> Frames:
+    """`frames` as an array in this process's memory."""
+    return frames.cpu().numpy()
 
 
 def peak_gib(device: torch.device) -> float | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -14,7 +14,7 @@ from torch import Tensor
 from helios_world.card import WorldCard
 from helios_world.checkpoint import load_into, load_weights
 from helios_world.config import SamplerConfig
-from helios_world.device import DTYPES, pick_device
+from helios_world.device import DTYPES, pick_device, to_host
 from helios_world.drift import correct_history
 from helios_world.errors import PackError, check_name
 from helios_world.latents import latents_from_arrays, latents_to_arrays
@@ -29,6 +29,8 @@ from helios_world.world import Frames, Start, WorldState, step_on
 
 class Generator:
     """Turns states and actions into frames. Holds weights, never a session; fulfils `world.WorldModel`."""
+
+    deliver: Callable[[Tensor], Frames] = staticmethod(to_host)  # what leaves `reset` and `step`; see nvjpeg.py
 
     def __init__(
         self,
@@ -139,7 +141,7 @@ class Generator:
         return self.vae.encode(torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.device))[0].float()
 
     def _decode(self, latents_BCTHW: Tensor) -> Frames:
-        return self.vae.decode(latents_BCTHW.to(self.dtype)).cpu().numpy()
+        return self.deliver(self.vae.decode(latents_BCTHW.to(self.dtype)))
 
 
 def load_generator(

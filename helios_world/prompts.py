@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Blend = tuple[tuple[str, float], ...]  # texts and their weights, which add up to 1
 NEGLIGIBLE = 1e-3  # weight under which a text that was interrupted while fading is left out
+MOST_CHANGES = 1024  # that may wait; a snapshot of so many, each as long as a message allows, can still be sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +127,7 @@ class PromptTrack:
             base = tuple((str(text), float(weight)) for text, weight in values["base"])
             changes = tuple(Change(str(c["prompt"]), int(c["at"]), int(c["over"])) for c in values["changes"])
             track = cls(base, changes, int(values["chunk"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"prompts are damaged ({type(error).__name__}: {error})") from None
         places = [change.at for change in changes]
         weights = [weight for _, weight in base]
@@ -137,6 +138,8 @@ class PromptTrack:
 
     def _with(self, new: Change) -> Self:
         others = [change for change in self.changes if change.at != new.at]
+        if len(others) >= MOST_CHANGES:
+            raise UserError(f"{len(others)} changes of the prompt wait already: at most {MOST_CHANGES} may")
         return replace(self, changes=tuple(sorted([*others, new], key=lambda change: change.at)))
 
 

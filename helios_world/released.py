@@ -5,7 +5,7 @@ Shapes: B states, C latent channels, T latent frames of a chunk, H W latent size
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from torch import Tensor
 from helios_world.card import WorldCard
 from helios_world.clip import FRAMES_PER_LATENT, latents_of, video_chunks
 from helios_world.config import SamplerConfig
-from helios_world.device import DTYPES, pick_device
+from helios_world.device import DTYPES, pick_device, to_host
 from helios_world.diffusers_layout import load_transformer, read_config, read_sampler
 from helios_world.drift import correct_history
 from helios_world.embeddings import PromptEmbeddings
@@ -42,6 +42,8 @@ from helios_world.world import Frames, Start, WorldState, step_on
 
 class ReleasedGenerator:
     """Turns states and actions into frames. Holds weights, never a session; fulfils `world.WorldModel`."""
+
+    deliver: Callable[[Tensor], Frames] = staticmethod(to_host)  # what leaves `reset` and `step`; see nvjpeg.py
 
     def __init__(
         self,
@@ -133,7 +135,8 @@ class ReleasedGenerator:
 
     def _step(self, states: Sequence[WorldState], actions: np.ndarray) -> tuple[list[WorldState], Frames]:
         following: dict[int, WorldState] = {}
-        frames = np.empty((len(states), self.card.frames_per_chunk, *self.card.frame_shape), np.uint8)
+        shape = (len(states), self.card.frames_per_chunk, *self.card.frame_shape)
+        frames = torch.empty(shape, dtype=torch.uint8, device=self.device)
         order = sorted(range(len(states)), key=lambda i: states[i].first)
         for first, group in groupby(order, key=lambda i: states[i].first):
             rows = list(group)
@@ -144,8 +147,8 @@ class ReleasedGenerator:
             past = extend_past(past, latents)
             for row, state, history, anchor in zip(rows, batch, *past, strict=True):
                 following[row] = step_on(state, history, anchor)
-            frames[rows] = self.vae.decode(latents).cpu().numpy()
-        return [following[row] for row in range(len(states))], frames
+            frames[rows] = self.vae.decode(latents)
+        return [following[row] for row in range(len(states))], self.deliver(frames)
 
     def sample(self, states: Sequence[WorldState], past: Past, actions_BFA: np.ndarray, *, first: bool) -> Tensor:
         """Clean latents (B, C, T, H, W) of the next chunk of each state, which has this past."""

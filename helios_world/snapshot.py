@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from helios_world.world import WorldModel, WorldState
 
 FORMAT = "helios-world-snapshot-1"
 SUFFIX = ".world"
+_MOST = 1 << 63  # what a message counts up to; chunks end at half of it, so that a world can go on
 
 
 def dump_snapshot(model: WorldModel, state: WorldState) -> bytes:
@@ -44,20 +46,27 @@ def load_snapshot(model: WorldModel, data: bytes) -> WorldState:
         kind, world = header["format"], header["world"]
         scene, seed, chunk = str(header["scene"]), int(header["seed"]), int(header["chunk"])
         first, words = bool(header.get("first", False)), header.get("prompts")
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise UserError(f"snapshot is damaged or not one of ours ({type(error).__name__}: {error})") from None
     if kind != FORMAT:
         raise UserError(f"snapshot has format {kind!r}: this version reads {FORMAT!r}")
     if world != model.card.name:
         raise UserError(f"snapshot is of world {world!r}: this one is {model.card.name!r}")
     prompts = None if words is None else PromptTrack.from_dict(words)
+    if not 0 <= chunk < _MOST // 2 or not 0 <= seed < _MOST or (prompts is not None and prompts.chunk > chunk):
+        raise UserError("snapshot is damaged: its chunk, its seed or the chunk of its prompts is out of range")
     head = WorldState(None, None, model.card.check_scene(scene), seed, chunk, prompts, first)
     return model.from_arrays(arrays, head)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Writes all of `data` or nothing: a crash leaves the old file."""
+    """Writes all of `data` or nothing: a crash leaves the old file, a full disk that alone."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(path.name + ".part")
-    scratch.write_bytes(data)
-    scratch.replace(path)
+    try:
+        scratch.write_bytes(data)
+        scratch.replace(path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            scratch.unlink()
+        raise

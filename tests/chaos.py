@@ -43,6 +43,7 @@ class ChaosProxy:
         self.weather = Weather()
         self._target, self._random = target, random.Random(seed)
         self._ends: list[socket.socket] = []
+        self._deaf: list[socket.socket] = []  # half open: left to the client
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.address = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
         threading.Thread(target=self._accept, daemon=True).start()
@@ -60,8 +61,9 @@ class ChaosProxy:
             end.close()
 
     def half_open(self) -> None:
-        """The server's ends vanish without a word; the client's stay."""
+        """The server's ends vanish without a word; the client's stay, and nobody answers there."""
         ends, self._ends = self._ends, []
+        self._deaf += ends[::2]
         for end in ends[1::2]:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
@@ -69,6 +71,8 @@ class ChaosProxy:
     def close(self) -> None:
         self._listener.close()
         self.reset_all()
+        for end in self._deaf:
+            end.close()
 
     def _accept(self) -> None:
         while True:
@@ -91,7 +95,8 @@ class ChaosProxy:
                     self._wait(len(piece))
                     sink.sendall(self._spoilt(piece))
         for end in (source, sink):
-            end.close()
+            if end not in self._deaf:
+                end.close()
 
     def _wait(self, size: int) -> None:
         weather = self.weather

@@ -13,7 +13,7 @@ import pytest
 hypothesis.settings.register_profile("fixed", derandomize=True)  # the same examples in every run
 hypothesis.settings.load_profile("fixed")
 
-MAY_NOT_BE_SKIPPED = ("display", "browser", "clients")
+MAY_NOT_BE_SKIPPED = ("display", "browser", "clients", "fuzz")
 NOTHING_MAY_BE_SKIPPED = os.environ.get("HELIOS_WORLD_CI") == "1"
 
 

@@ -2,6 +2,7 @@
 
 import threading
 import time
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from helios_world.bridge.stream import WorldStream
 from helios_world.engine import WorldEngine
 from helios_world.errors import ConnectionLost, ServerError
 from helios_world.testing import FakeWorldModel
-from tests.chaos import ChaosProxy
+from tests.chaos import ChaosProxy, Weather
 
 WALK = [Action.of("turn_left"), Action(), Action.of("attack", "turn_right"), Action.of("forward")]
 
@@ -50,10 +51,10 @@ def test_a_slow_line_changes_no_frame(proxy, weather):
     assert np.array_equal(lock_step(proxy.address), wanted())
 
 
-@pytest.mark.parametrize("fault", ["reset_all", "half_open"])
-def test_a_broken_line_loses_nothing_and_repeats_nothing(proxy, fault):
+@pytest.mark.parametrize(("fault", "when"), [("reset_all", (2, 6, 10)), ("half_open", (6,))])
+def test_a_broken_line_loses_nothing_and_repeats_nothing(proxy, fault, when):
     def during(index):
-        if index % 4 == 2:
+        if index in when:
             getattr(proxy, fault)()
 
     assert np.array_equal(lock_step(proxy.address, during), wanted())
@@ -137,6 +138,51 @@ def test_recovery_takes_under_a_second_once_the_line_is_back(proxy):
     assert time.monotonic() - began < 1.0
     assert len(play(stream, 1.0)) > 10
     stream.close()
+
+
+BAD = {
+    "far away": ({"latency": 0.3, "jitter": 0.1}, 1.0),
+    "narrow": ({"bandwidth": 5e4, "slice": 4000}, 1.0),
+    "in small pieces": ({"slice": 300, "latency": 0.002}, 1.0),
+    "stalled": ({"stalled": True}, 1.0),
+    # A length that was changed on the way swallows what follows: only the silence tells, which takes its 1.5 s.
+    "corrupt": ({"corrupt": 0.5, "slice": 3000}, 3.0),
+}
+
+
+@pytest.mark.parametrize(("weather", "bound"), BAD.values(), ids=BAD)
+def test_a_stream_plays_on_soon_after_the_line_is_good_again(proxy, weather, bound):
+    stream = WorldStream(proxy.address)
+    stream.start(seed=3)
+    play(stream, 0.7)
+    proxy.set(**weather)
+    play(stream, 0.8)
+    proxy.set(**asdict(Weather()))
+    assert frames_after(stream, 4) < bound
+    stream.close()
+
+
+@pytest.mark.parametrize(("fault", "bound"), [("reset_all", 1.0), ("half_open", 2.5)])
+def test_a_stream_plays_on_soon_after_its_line_broke(proxy, fault, bound):
+    """Half open, the line says nothing: the silence that tells takes 1.5 s, and then a second is left."""
+    stream = WorldStream(proxy.address)
+    stream.start(seed=3)
+    play(stream, 0.7)
+    at = stream._last.chunk
+    getattr(proxy, fault)()
+    assert frames_after(stream, 12) < bound
+    assert stream._last.chunk > at, "the same world, further on"
+    stream.close()
+
+
+def frames_after(stream, count):
+    """Seconds until so many new frames were shown."""
+    shown, began = 0, time.monotonic()
+    while shown < count and time.monotonic() - began < 10:
+        frame = stream.tick()
+        shown += frame is not None and frame.is_new
+        stream.wait(0.01)
+    return time.monotonic() - began
 
 
 def test_a_starved_client_delays_no_other(address, proxy):

@@ -285,3 +285,115 @@ def test_it_takes_its_world_up_again_after_a_silence(streaming, server):
     after = streaming.frames(1.0)
     assert after[0][1] <= before[-1][1] + 6 and len(after) > 10
     streaming.close()
+
+
+# Godot goes through the gateway. Its pilot plays the example's own scene, with keys instead of buttons.
+
+TOKEN = "a long secret"
+
+
+class Gateway(Server):
+    """`helios-world gateway` to a server, on one port."""
+
+    def __init__(self, server):
+        self.server = server
+        super().__init__("--connect", server, "--token", TOKEN)
+
+    def start(self):
+        words = [sys.executable, "-m", "helios_world", "gateway", "--port", str(self.port), *self.options]
+        self.process = subprocess.Popen(words, cwd=CLIENTS.parent, stdout=subprocess.PIPE, text=True)
+        assert f":{self.port}/" in self.process.stdout.readline()
+
+
+@pytest.fixture
+def gateway(server):
+    running = Gateway(server.address)
+    yield running
+    running.kill()
+
+
+@pytest.fixture
+def godot(gateway):
+    """Starts pilots, with the right token or another."""
+    need("godot")
+    words = ["godot", "--headless", "--no-header", "--path", ".", "--script", "pilot.gd", "--", "--address"]
+    flying = []
+
+    def fly(token=TOKEN):
+        address = f"ws://127.0.0.1:{gateway.port}/ws"
+        flying.append(Pilot(words, CLIENTS / "godot", address, "--token", (token,)))
+        return flying[-1]
+
+    yield fly
+    for pilot in flying:
+        if pilot.process.poll() is None:
+            pilot.process.kill()
+            pilot.process.wait(5)
+
+
+def test_godot_streams_and_steers(godot):
+    pilot = godot()
+    assert pilot.hear("card", 30.0) == ["fake", "80", "64", "17.5"]
+    pilot.hear("frame")
+    still = pilot.frames(2.5)
+    pilot.say("press left")
+    turning = pilot.frames(2.5)
+    fps, round_trip, late = map(float, pilot.ask("stats", "stats"))
+    figures = " ".join(pilot.hear("figures"))
+    frames = still + turning
+    shown = (len(frames) - 1) / (frames[-1][0] - frames[0][0])
+    print(f"\ngodot: {shown:.2f} fps; round trip p50 {round_trip:.2f} ms; {late:.0f} late chunks")
+    assert set(moved(still)) == {0} and set(moved(turning[-24:])) == {3}
+    assert turning[-1][3] > still[-1][3] and all((a[1], a[2]) < (b[1], b[2]) for a, b in pairwise(frames))
+    assert shown == pytest.approx(FAKE_CARD.fps, rel=0.05) and fps == pytest.approx(FAKE_CARD.fps, rel=0.1)
+    gaps = sorted(b[0] - a[0] for a, b in [*pairwise(still), *pairwise(turning)])
+    assert gaps[len(gaps) // 10] > 0.5 / FAKE_CARD.fps  # evenly, though they come four at a time
+    assert figures.startswith("fake, seed 0 ") and " fps round trip " in figures and figures.endswith(" playing")
+    pilot.say("release left")
+    assert set(moved(pilot.frames(1.5)[-8:])) == {0}
+    assert "takes no prompt" in " ".join(pilot.ask("prompt rain", "error"))
+    pilot.say("press r")  # a new world, with the next seed
+    time.sleep(1.0)
+    pilot.say("stats")
+    assert pilot.hear("figures")[:3] == ["fake,", "seed", "1"]
+    pilot.close()
+
+
+def test_godot_survives_the_death_of_the_server(godot, server):
+    pilot = godot()
+    pilot.hear("frame", 30.0)
+    pilot.say("press left")
+    before = pilot.frames(3.0)
+    server.kill()
+    pilot.hear("lost", 3.0)
+    server.start()
+    up = time.monotonic()
+    assert pilot.hear("back") == ["kept"]  # the gateway restored its newest snapshot
+    after = pilot.frames(1.5)
+    print(f"\ngodot: picture again {1000 * (after[0][0] - up):.0f} ms after the server was up")
+    assert before[-1][1] - 12 < after[0][1] <= before[-1][1] + 1
+    assert set(moved(after[-8:])) == {3}  # what was held is still held
+    pilot.close()
+
+
+def test_godot_takes_its_world_up_again_at_another_gateway(godot, gateway):
+    pilot = godot()
+    pilot.hear("frame", 30.0)
+    pilot.say("press left")
+    before = pilot.frames(2.0)
+    gateway.kill()
+    pilot.hear("lost", 3.0)
+    gateway.start()
+    assert pilot.hear("back") == ["kept"]  # the server still had it, and knew the ticket
+    after = pilot.frames(1.5)
+    assert before[-1][1] < after[0][1] <= before[-1][1] + 6 and set(moved(after[-8:])) == {3}
+    pilot.close()
+
+
+def test_godot_says_that_its_token_is_wrong(godot):
+    pilot = godot("a guess")
+    assert pilot.hear("refused", 30.0) == ["wrong", "token"]
+    time.sleep(0.5)
+    pilot.say("stats")
+    assert pilot.hear("figures")[-3:] == ["refused:", "wrong", "token"]
+    pilot.close()

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from helios_world.action import Action
-from helios_world.bridge import protocol
+from helios_world.bridge import codecs, protocol
 from helios_world.bridge.server import WorldServer
 from helios_world.demos.cli import main
 from helios_world.engine import WorldEngine
@@ -137,7 +137,7 @@ def test_a_browser_joins_plays_and_sees_what_the_model_makes(gateway):
     made = [chunk, session.step(Action.of("turn_left")), session.step()]
     for got, expected in zip(gateway(play), made, strict=True):
         assert (got.index, got.codec) == (expected.index, "jpeg")
-        difference = protocol.unpack_frames(got).astype(float) - expected.frames
+        difference = codecs.unpack_frames(got).astype(float) - expected.frames
         assert np.abs(difference).mean() < 3
 
 
@@ -221,7 +221,7 @@ def test_two_browsers_have_two_worlds(gateway):
         await b.play(2)
         one, two = await a.chunk(1, "attack"), await b.chunk(1)
         assert a.welcome.session != b.welcome.session
-        return [protocol.unpack_frames(frames).astype(float) for frames in (one, two)]
+        return [codecs.unpack_frames(frames).astype(float) for frames in (one, two)]
 
     for seed, held, got in zip((1, 2), (("attack",), ()), gateway(play), strict=True):
         session, _ = WorldEngine(FakeWorldModel()).open("maze", seed=seed)
@@ -303,9 +303,9 @@ def test_a_server_that_died_is_replaced_and_the_world_goes_on_where_it_was():
             began = time.monotonic()
             welcome = await player.receive(protocol.Welcome)
             print(f"\nrecovered {1000 * (time.monotonic() - began):.0f} ms after the server was back")
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 1
             assert welcome.chunk in (1, 2) and welcome.session != player.welcome.session
-            return welcome.chunk, protocol.unpack_frames(await player.chunk(welcome.chunk, "turn_left"))
+            return welcome.chunk, codecs.unpack_frames(await player.chunk(welcome.chunk, "turn_left"))
 
     server = Killable()
     server.start()

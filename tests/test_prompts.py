@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helios_world.errors import UserError
-from helios_world.prompts import PromptTrack, blend
+from helios_world.prompts import MOST_CHANGES, PromptTrack, blend
 
 
 def weights(track, chunks, prompt):
@@ -112,12 +112,22 @@ def test_mistakes_are_one_line(words, text):
         {"base": [["a", 1.5], ["b", -0.5]], "changes": [], "chunk": 0},
         {"base": [["a", 1.0]], "changes": [{"prompt": "b", "at": 3, "over": 0}], "chunk": 0},
         {"base": [["a", 1.0]], "changes": [{"prompt": p, "at": 3, "over": 1} for p in "bc"], "chunk": 0},
+        {"base": [["a", 1.0]], "changes": [], "chunk": float("inf")},
         [],
     ],
 )
 def test_damaged_prompts_are_refused(values):
     with pytest.raises(UserError, match="prompts are damaged"):
         PromptTrack.from_dict(values)
+
+
+def test_the_queue_has_an_end():
+    track = PromptTrack.start("a")
+    for _ in range(MOST_CHANGES):
+        track = track.queue("b")
+    with pytest.raises(UserError, match="1024 changes of the prompt wait already: at most 1024 may"):
+        track.queue("c")
+    assert track.queue("c", at_chunk=1).at(2).base == (("c", 1.0),), "what waits may still be replaced"
 
 
 events = st.lists(

@@ -1,6 +1,5 @@
 """The protocol: every message round-trips; whatever else comes is a ProtocolError and nothing worse."""
 
-import dataclasses
 import re
 
 import msgpack
@@ -37,8 +36,8 @@ cards = st.builds(
 def frames_messages(draw):
     codec = draw(st.sampled_from(protocol.CODECS))
     shape = (draw(sizes), draw(sizes), draw(sizes), 3)
-    lengths = draw(st.lists(st.integers(0, 20), min_size=shape[0], max_size=shape[0])) if codec == "jpeg" else []
-    size = sum(lengths) if codec == "jpeg" else int(np.prod(shape))
+    lengths = draw(st.lists(st.integers(0, 20), min_size=shape[0], max_size=shape[0])) if codec != "raw" else []
+    size = sum(lengths) if codec != "raw" else int(np.prod(shape))
     payload = draw(st.binary(min_size=size, max_size=size))
     head = [draw(s) for s in (counts, counts, counts, numbers)]
     seconds, made_at = draw(st.floats(0, 1e9)), draw(numbers)
@@ -73,6 +72,7 @@ by_type = {
     protocol.Snapshot: st.builds(protocol.Snapshot, counts),
     protocol.Restore: st.builds(protocol.Restore, counts, blobs),
     protocol.Fork: st.builds(protocol.Fork, counts),
+    protocol.Invite: st.builds(protocol.Invite, counts, st.sampled_from(protocol.INVITE_VERBS)),
     protocol.Ping: st.builds(protocol.Ping, numbers),
     protocol.Close: st.builds(protocol.Close),
     protocol.Welcome: st.builds(
@@ -185,28 +185,6 @@ def test_a_start_travels_exactly():
     assert start.image is None
     np.testing.assert_array_equal(start.video, video)
     np.testing.assert_array_equal(start.actions, actions)
-
-
-@pytest.mark.parametrize(("codec", "tolerance"), [("raw", 0), ("jpeg", 6)])
-def test_frames_travel_exactly_or_nearly(codec, tolerance):
-    ramp = np.linspace(0, 255, 80).astype(np.uint8)
-    frames = np.stack([np.broadcast_to(np.roll(ramp, k)[None, :, None], (64, 80, 3)) for k in (0, 1, 2, 3)])
-    lengths, payload = protocol.pack_frames(frames, codec)
-    message = protocol.Frames(0, 1, 2, 0.0, frames.shape, codec, lengths, 0.1, 1.0, payload)
-    got = protocol.unpack_frames(protocol.decode(protocol.encode(message)))
-    assert got.shape == frames.shape and got.dtype == np.uint8 and got.flags.writeable
-    assert np.abs(got.astype(int) - frames).mean() <= tolerance
-
-
-def test_a_jpeg_of_another_size_or_no_jpeg_is_refused():
-    lengths, payload = protocol.pack_frames(np.zeros((1, 16, 16, 3), np.uint8), "jpeg")
-    good = protocol.Frames(0, 1, 0, 0.0, (1, 16, 16, 3), "jpeg", lengths, 0.1, 1.0, payload)
-    for bad in (
-        dataclasses.replace(good, shape=(1, 16, 24, 3)),
-        dataclasses.replace(good, payload=bytes(len(payload))),
-    ):
-        with pytest.raises(ProtocolError, match="JPEG"):
-            protocol.unpack_frames(bad)
 
 
 def test_the_page_says_what_the_code_does(pytestconfig):

@@ -203,6 +203,17 @@ def test_a_snapshot_of_the_old_world_is_not_kept_for_the_new_one(talk):
     assert talk.server(welcome("another")) == ([], [welcome("another")])
 
 
+def test_a_server_that_welcomes_unasked_is_not_listened_to(talk):
+    idle = Talk()
+    assert idle.server(welcome()) == ([], [])
+    talk.relay.lose()
+    talk.relay.connected(talk.now)
+    talk.sent  # noqa: B018
+    (own,), _ = talk.server(welcome("another"))
+    talk.server(welcome("another", 4))
+    assert talk.server(protocol.Done(own.request, 3)) == ([], []), "the world was welcomed already"
+
+
 def test_a_silent_server_is_lost_and_a_slow_one_is_not(talk):
     for _ in range(3):
         assert isinstance(talk.passes(1.1)[0][0], protocol.Ping)

@@ -1,14 +1,17 @@
 """The server over a real socket: it survives what comes, does nothing twice, and lets nobody wait for another."""
 
+import json
 import threading
 import time
 
+import msgpack
 import numpy as np
 import pytest
 import zmq
+from safetensors.numpy import load, save
 
 from helios_world.action import Action
-from helios_world.bridge import protocol
+from helios_world.bridge import codecs, protocol
 from helios_world.bridge.server import LEASE, WorldServer
 from helios_world.engine import WorldEngine
 from helios_world.errors import UserError
@@ -121,19 +124,22 @@ def test_another_version_is_refused(serve):
 
 
 @pytest.mark.parametrize(
-    ("codecs", "chosen"), [(("raw", "jpeg"), "raw"), (("jpeg",), "jpeg"), (("h264", "jpeg", "raw"), "raw")]
+    ("reads", "chosen"), [(("raw", "jpeg"), "raw"), (("av1", "jpeg"), "jpeg"), (("h264", "jpeg", "raw"), "raw")]
 )
-def test_the_codec_is_one_that_the_client_reads(serve, codecs, chosen):
+def test_the_codec_is_one_that_the_client_reads(serve, reads, chosen):
     peer = serve().peer(hello=False)
-    assert peer.ask(protocol.Hello(protocol.VERSION, "test", codecs=codecs)).codec == chosen
+    assert peer.ask(protocol.Hello(protocol.VERSION, "test", codecs=reads)).codec == chosen
     peer.start()
     frames = peer.ask(protocol.Step(2, frozenset()))
-    assert frames.codec == chosen and protocol.unpack_frames(frames).shape == (4, *FAKE_CARD.frame_shape)
+    assert frames.codec == chosen and codecs.unpack_frames(frames).shape == (4, *FAKE_CARD.frame_shape)
 
 
 def test_a_client_that_reads_nothing_of_ours_is_refused(serve):
-    reply = serve().peer(hello=False).ask(protocol.Hello(protocol.VERSION, "test", codecs=("h264",)))
-    assert (reply.code, reply.message) == ("codec", "client reads h264: this server has raw, jpeg")
+    reply = serve().peer(hello=False).ask(protocol.Hello(protocol.VERSION, "test", codecs=("av1",)))
+    assert (reply.code, reply.message) == (
+        "codec",
+        f"client reads av1: this server has {', '.join(codecs.available())}",
+    )
 
 
 def test_a_tap_shorter_than_a_chunk_acts(serve):
@@ -144,7 +150,7 @@ def test_a_tap_shorter_than_a_chunk_acts(serve):
     peer.send(act(2, "attack"), act(3))
     tapped = peer.ask(act(4, wanted=2))
     after = peer.ask(act(5, wanted=3))
-    brightness = [protocol.unpack_frames(m).mean() for m in (idle, tapped, after)]
+    brightness = [codecs.unpack_frames(m).mean() for m in (idle, tapped, after)]
     assert brightness[1] > brightness[0] + 20
     assert brightness[2] == pytest.approx(brightness[0], abs=2)
     assert (tapped.index, tapped.seq, tapped.sent_at) == (2, 4, 0.4)
@@ -260,6 +266,21 @@ def test_garbage_never_stops_the_server(serve):
     assert live.thread.is_alive()
 
 
+def test_a_server_that_is_never_idle_keeps_nobody_who_left():
+    server = WorldServer(WorldEngine(FakeWorldModel()))
+    guest, flood = Peer(server.address, hello=False), Peer(server.address, hello=False)
+    guest.send(protocol.Hello(protocol.VERSION, "test", ""), protocol.Reset(1, None, 0), protocol.Close())
+    flood.send(*[protocol.Ping(0.0)] * 1500)
+    time.sleep(0.2)
+    server.turn(0.1)
+    assert server._socket.poll(0), "more waits than one turn takes"
+    assert guest.receive().session and guest.receive().index == 0
+    assert not server._seats and not server._ahead
+    guest.socket.close()
+    flood.socket.close()
+    server.close()
+
+
 @pytest.mark.parametrize(
     ("message", "code"),
     [
@@ -276,6 +297,25 @@ def test_what_is_not_allowed_is_refused_and_the_world_goes_on(serve, message, co
     reply = peer.ask(message)
     assert (reply.code, reply.message.count("\n")) == (code, 0)
     assert peer.ask(protocol.Step(3, frozenset())).index == 1
+
+
+def test_what_is_refused_is_answered_by_a_message(serve):
+    peer = serve().peer(hello=False)
+    shape = [(1 << 63) - 1] * 1024
+    header = {"t": "frames", "request": 0, "index": 0, "seq": 0, "sent_at": 0, "shape": shape, "codec": "raw"}
+    peer.socket.send_multipart([msgpack.packb({**header, "lengths": [], "seconds": 0, "made_at": 0}), b""])
+    assert peer.receive().message == "frames have 1024 axes: must have 4"
+
+
+def test_a_snapshot_that_no_message_could_tell_of_ends_no_server(serve):
+    """Its chunk would not fit into the welcome, nor into the frames: who said hello again ended the server for all."""
+    peer = (live := serve()).peer()
+    peer.start()
+    saved = peer.ask(protocol.Snapshot(2)).payload
+    header = json.loads(json.loads(saved[8 : 8 + int.from_bytes(saved[:8], "little")])["__metadata__"]["helios"])
+    hostile = save(load(saved), metadata={"helios": json.dumps({**header, "chunk": 1 << 64})})
+    assert peer.ask(protocol.Restore(3, hostile)).code == "bad_request"
+    assert live.peer(ticket=peer.welcome.session).ask(protocol.Step(4, frozenset())).index == 1
 
 
 @pytest.mark.parametrize("message", [protocol.Step(1, frozenset()), protocol.Snapshot(1), protocol.Fork(1)])

@@ -1,7 +1,10 @@
 """Snapshots: bytes that only the same world reads back."""
 
+import json
+
 import numpy as np
 import pytest
+from safetensors.numpy import load, save
 
 from helios_world import UserError, WorldEngine
 from helios_world.card import WorldCard
@@ -50,6 +53,33 @@ def test_a_changed_header_is_refused(change):
     assert old in data
     with pytest.raises(UserError):
         load_snapshot(MODEL, data.replace(old, new))
+
+
+OUT_OF_RANGE = {"chunk": [-1, 1 << 62, 1 << 64, float("inf")], "seed": [-1, 1 << 63, float("inf")]}
+
+
+@pytest.mark.parametrize(("key", "value"), [(key, value) for key, values in OUT_OF_RANGE.items() for value in values])
+def test_numbers_that_no_message_could_carry_are_refused(key, value):
+    with pytest.raises(UserError, match="damaged"):
+        load_snapshot(MODEL, with_values(**{key: value}))
+
+
+def test_prompts_of_a_later_chunk_and_endless_nesting_are_refused():
+    later = {"base": [["a", 1.0]], "changes": [], "chunk": 3}
+    with pytest.raises(UserError, match="damaged"):
+        load_snapshot(MODEL, with_values(prompts=later))
+    nested = "[" * 100_000
+    data = save({"history": np.zeros((1, 1, 1, 1), np.float32)}, metadata={"helios": nested})
+    with pytest.raises(UserError, match="damaged"):
+        load_snapshot(MODEL, data)
+
+
+def with_values(**values):
+    """The snapshot of chunk 2 with other values in its header."""
+    data = dump_snapshot(MODEL, state_after(1))
+    size = int.from_bytes(data[:8], "little")
+    header = {**json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["helios"]), **values}
+    return save(load(data), metadata={"helios": json.dumps(header)})
 
 
 def test_garbage_is_refused():

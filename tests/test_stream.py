@@ -215,7 +215,9 @@ def test_a_stopped_server_is_lost_and_its_world_is_taken_up_again(process):
         at = stream._last.chunk
     finally:
         os.kill(process.pid, signal.SIGCONT)
+    began = time.monotonic()
     play(stream, 4, until=lambda s: s.status == "playing")
+    assert time.monotonic() - began < 1.0
     play(stream, until=reached(at + 2))
     stream.close()
 

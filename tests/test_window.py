@@ -39,7 +39,7 @@ class StandIn:
         self.clock = clock
         self.card = None
         self.status, self.message = "connecting", ""
-        self.saved, self.saves = None, 0
+        self.saved, self.saves, self.invitation = None, 0, None
         self.holds, self.actions, self.starts, self.loads = [], [], [], []
         self.closed, self.steer, self.seq = False, None, 0
         self.stats = SimpleNamespace(

@@ -63,11 +63,14 @@ MESSAGES = {
     "restore of nothing": protocol.Restore(EXACT, b""),
     "fork": protocol.Fork(31),
     "fork, first number that a double cannot hold": protocol.Fork(EXACT + 2),
+    "invite to watch": protocol.Invite(32, "watch"),
+    "invite to play": protocol.Invite(MOST, "play"),
+    "invite nobody": protocol.Invite(33, "nobody"),
     "ping": protocol.Ping(1234.5678),
     "ping, negative zero": protocol.Ping(-0.0),
     "close": protocol.Close(),
     "welcome": protocol.Welcome(1, FAKE_CARD, "0123456789abcdef" * 2, "raw", 0),
-    "welcome, all that fits": protocol.Welcome(MOST, FULLEST_CARD, "f" * 64, "jpeg", MOST, MOST),
+    "welcome, all that fits": protocol.Welcome(MOST, FULLEST_CARD, "f" * 64, "jpeg", MOST, MOST, MOST),
     "frames, raw": PLAIN_FRAMES,
     "frames, jpeg": JPEG_FRAMES,
     "frames, 1024 of them": MANY_FRAMES,
@@ -180,7 +183,7 @@ JPEGS = {
 WELCOME = {
     "a payload": {"payload": b"x"},
     "no card": {"card": None},
-    "a codec that nobody offered": {"codec": "h264"},
+    "an unknown codec": {"codec": "gif"},
 }
 CARD = {
     "height is 0": {"height": 0},

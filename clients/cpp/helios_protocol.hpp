@@ -35,7 +35,7 @@ struct Welcome {
     std::uint64_t version;
     Card card;
     std::string session, codec;
-    std::uint64_t chunk, answered;
+    std::uint64_t chunk, answered, broadcast;
 };
 
 struct Frames {
@@ -162,6 +162,9 @@ inline Bytes prompt(std::uint64_t request, const std::string& verb, const std::s
 inline Bytes snapshot(std::uint64_t request) { return Header("snapshot", 1).put("request", request); }
 inline Bytes restore(std::uint64_t request) { return Header("restore", 1).put("request", request); }
 inline Bytes fork(std::uint64_t request) { return Header("fork", 1).put("request", request); }
+inline Bytes invite(std::uint64_t request, const std::string& verb) {
+    return Header("invite", 2).put("request", request).put("verb", verb);
+}
 inline Bytes ping(double sent_at) { return Header("ping", 1).real("sent_at", sent_at); }
 inline Bytes close() { return Header("close", 0); }
 
@@ -304,8 +307,10 @@ inline Message decode(const std::uint8_t* head, std::size_t head_size, const std
     if (t != "welcome" && t != "error" && t != "pong") throw ProtocolError("not a message of a server");
     if (body_size) throw ProtocolError(t + " carries no payload");
     if (t == "welcome")
-        return Welcome{count(get(header, "version")), card(get(header, "card")),   text(get(header, "session"), 64),
-                       codec(get(header, "codec")),   count(get(header, "chunk")), count(get(header, "answered"))};
+        return Welcome{count(get(header, "version")),    card(get(header, "card")),
+                       text(get(header, "session"), 64), codec(get(header, "codec")),
+                       count(get(header, "chunk")),      count(get(header, "answered")),
+                       count(get(header, "broadcast"))};
     if (t == "error")
         return Failure{count(get(header, "request")), text(get(header, "code"), 64),
                        text(get(header, "message"), 2048)};

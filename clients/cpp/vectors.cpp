@@ -57,6 +57,7 @@ static helios::Bytes encode(const json& m) {
                                 m.at("after").is_null() ? std::nullopt : std::optional(count(m.at("after"))));
     if (t == "snapshot") return protocol::snapshot(request);
     if (t == "restore") return protocol::restore(request);
+    if (t == "invite") return protocol::invite(request, m.at("verb").get<std::string>());
     return protocol::fork(request);
 }
 
@@ -77,7 +78,8 @@ static json plain(const protocol::Welcome& m) {
             {"session", m.session},
             {"codec", m.codec},
             {"chunk", count(m.chunk)},
-            {"answered", count(m.answered)}};
+            {"answered", count(m.answered)},
+            {"broadcast", count(m.broadcast)}};
 }
 static json plain(const protocol::Frames& m) {
     return {{"t", "frames"},        {"request", count(m.request)},  {"index", count(m.index)},

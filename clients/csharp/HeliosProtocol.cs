@@ -25,7 +25,7 @@ namespace Helios
 
     public sealed class Welcome : Message
     {
-        public ulong Version, Chunk, Answered;
+        public ulong Version, Chunk, Answered, Broadcast;
         public Card Card;
         public string Session, Codec;
     }
@@ -120,6 +120,11 @@ namespace Helios
         public static byte[] Fork(ulong request)
         {
             return new Header("fork", 1).Count("request", request).Bytes;
+        }
+
+        public static byte[] Invite(ulong request, string verb)
+        {
+            return new Header("invite", 2).Count("request", request).Text("verb", verb).Bytes;
         }
 
         public static byte[] Ping(double sentAt)
@@ -256,6 +261,7 @@ namespace Helios
                 Codec = Codec(Get(header, "codec")),
                 Chunk = Count(Get(header, "chunk")),
                 Answered = Count(Get(header, "answered")),
+                Broadcast = Count(Get(header, "broadcast")),
             };
         }
 

@@ -44,6 +44,7 @@ const SENT = {
   snapshot: { request: put.count },
   restore: { request: put.count },
   fork: { request: put.count },
+  invite: { request: put.count, verb: put.text },
   ping: { sent_at: put.float },
   close: {},
 };
@@ -140,7 +141,15 @@ function card(name, value) {
 }
 
 const RECEIVED = {
-  welcome: map({ version: count, card, session: text(64), codec: oneOf(CODECS), chunk: count, answered: count }),
+  welcome: map({
+    version: count,
+    card,
+    session: text(64),
+    codec: oneOf(CODECS),
+    chunk: count,
+    answered: count,
+    broadcast: count,
+  }),
   frames: map({
     request: count,
     index: count,

@@ -8,27 +8,29 @@ import time
 import zmq
 
 from helios_world.action import NOOP, Action
-from helios_world.bridge import protocol
+from helios_world.bridge import codecs, protocol
 from helios_world.bridge.door import LOOPBACK
 from helios_world.bridge.keys import ClientKeys
 from helios_world.card import WorldCard
 from helios_world.engine import Chunk
-from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError
+from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError, check_name
 from helios_world.world import Start
 
 NAME = "helios-world-python"
-_ATTEMPTS = 4  # times that a request is sent within the timeout
+_ATTEMPTS = 4  # times that a request is sent within the timeout over a line that does not break
+_PAUSE = 0.02  # seconds between connections that break at once
 
 
 class RemoteSession:
     """One live world on a server; synchronous, lock-step. One thread at a time may use it.
 
     A request that is not answered is sent again over a new connection under the same number, so that it is never done
-    twice. Frames are exact with the server's codec "raw", close with "jpeg".
+    twice. Frames are exact with the server's codec "raw", close with the others.
 
     Args:
         address: of a running `helios-world serve`, such as "tcp://127.0.0.1:5557".
         timeout: seconds until a request that nobody answers raises ConnectionLost.
+        ticket: of a session to take up, such as one that its player gave away by `invite("play")`; "" for a new one.
         keys: for a server that asks for them; a server with another key than this is not talked to.
     Raises:
         UserError: malformed address; a request that the world refuses, such as an unknown scene or button.
@@ -41,7 +43,7 @@ class RemoteSession:
             raise UserError(f"timeout is {timeout}: must be above 0 seconds")
         self._address, self._timeout = address, timeout
         self._ticket, self._request, self._keys = ticket, 0, keys
-        self._socket: zmq.Socket | None = open_socket(address, keys)
+        self._socket: zmq.Socket | None = None
         try:
             self._hello(time.monotonic() + timeout)
         except BaseException:
@@ -95,9 +97,21 @@ class RemoteSession:
         twin = self._ask(protocol.Fork(self._number())).session
         return RemoteSession(self._address, timeout=self._timeout, ticket=twin, keys=self._keys)
 
+    def invite(self, verb: str) -> str:
+        """What others join this session with; "nobody" takes back what was given.
+
+        Args:
+            verb: "watch": the name that a `Spectator` on the server's broadcast port watches it by. "play": a ticket
+                with which one other client, of any key, takes the session over within 30 s. This one has none then.
+        Raises:
+            UserError: an unknown verb; "watch" on a server without a port for spectators.
+        """
+        return self._ask(protocol.Invite(self._number(), check_name("verb", verb, protocol.INVITE_VERBS))).session
+
     def close(self) -> None:
         """Ends the session on the server. No other call may follow but `close`."""
         if self._socket is not None:
+            self._stop_monitor()
             close_socket(self._socket)
             self._socket = None
 
@@ -107,24 +121,21 @@ class RemoteSession:
 
     def _chunk(self, request: protocol.Reset | protocol.Step) -> Chunk:
         frames = self._ask(request)
-        return Chunk(frames.index, protocol.unpack_frames(frames), frames.seconds)
+        return Chunk(frames.index, codecs.unpack_frames(frames), frames.seconds)
 
     def _ask(self, request: protocol.Message) -> protocol.Frames | protocol.Done:
-        """The reply to `request`, sending it up to _ATTEMPTS times."""
+        """The reply to `request`, which is sent again when the connection breaks or a share of the timeout is over."""
         if self._socket is None:
             raise ConnectionLost("this session was closed")
         deadline = time.monotonic() + self._timeout
         parts = protocol.encode(request)
-        self._send(parts)
-        for attempt in range(1, _ATTEMPTS + 1):
-            until = deadline if attempt == _ATTEMPTS else time.monotonic() + self._timeout / _ATTEMPTS
+        while True:
+            self._send(parts)
+            until = min(deadline, time.monotonic() + self._timeout / _ATTEMPTS)
             reply = self._reply(request.request, until)
             if reply is not None:
                 return reply
-            if attempt < _ATTEMPTS:
-                self._reconnect(deadline)
-                self._send(parts)
-        raise self._silent()
+            self._hello(deadline)
 
     def _silent(self) -> ConnectionLost:
         hint = "" if LOOPBACK.fullmatch(self._address) else ": is it there, and are the keys right?"
@@ -135,13 +146,26 @@ class RemoteSession:
             if isinstance(message, protocol.Error) and message.request in (0, number):
                 if message.code == "unknown_session":  # the connection broke and came back: say hello again
                     return None
+                if message.code == "engine" and not message.request:  # work ahead failed: the step answers for it
+                    continue
                 raise error_of(message)
             if isinstance(message, protocol.Frames | protocol.Done) and message.request == number:
                 return message
         return None
 
     def _hello(self, deadline: float) -> None:
-        self._send(protocol.encode(protocol.Hello(protocol.VERSION, NAME, self._ticket)))
+        """Connects anew and says hello, once more whenever that connection breaks."""
+        while True:
+            self._connect()
+            self._send(protocol.encode(protocol.Hello(protocol.VERSION, NAME, self._ticket, codecs.available())))
+            if self._welcome(deadline):
+                return
+            if time.monotonic() >= deadline:
+                raise self._silent()
+            time.sleep(_PAUSE)
+
+    def _welcome(self, deadline: float) -> bool:
+        """Whether the server took us in; ServerError if it did, and our world is gone."""
         while (message := self._receive(deadline)) is not None:
             if isinstance(message, protocol.Error):
                 raise error_of(message)
@@ -153,21 +177,32 @@ class RemoteSession:
                     raise ServerError(
                         "unknown_session", f"{self._address} no longer has this world: reset or restore a snapshot"
                     )
-                return
-        raise self._silent()
+                return True
+        return False
 
-    def _reconnect(self, deadline: float) -> None:
-        self._socket.close(0)
+    def _connect(self) -> None:
+        """A fresh connection: nothing that was under way on the old one comes through."""
+        if self._socket is not None:
+            self._stop_monitor()
+            self._socket.close(0)
         self._socket = open_socket(self._address, self._keys)
-        self._hello(deadline)
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._poller = zmq.Poller()
+        self._poller.register(self._socket, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
+
+    def _stop_monitor(self) -> None:
+        self._socket.disable_monitor()
+        self._monitor.close(0)
 
     def _send(self, parts: list[bytes]) -> None:
         self._socket.send_multipart(parts)
 
     def _receive(self, until: float) -> protocol.Message | None:
-        """The next message, or None at `until`."""
+        """The next message, or None at `until` or when the connection broke."""
         left = max(0.0, until - time.monotonic())
-        if not self._socket.poll(int(left * 1000)):
+        ready = dict(self._poller.poll(int(left * 1000)))
+        if self._socket not in ready:
             return None
         try:
             return protocol.decode(self._socket.recv_multipart())
@@ -175,9 +210,15 @@ class RemoteSession:
             raise ServerError("bad_message", f"{self._address} sent what is no message: {error}") from None
 
 
-def open_socket(address: str, keys: ClientKeys | None = None, *, context: zmq.Context | None = None) -> zmq.Socket:
-    """A DEALER that connects to `address`, at once or when a server is there. UserError for a malformed address."""
-    socket = (context or zmq.Context.instance()).socket(zmq.DEALER)
+def open_socket(
+    address: str,
+    keys: ClientKeys | None = None,
+    *,
+    kind: int = zmq.DEALER,
+    context: zmq.Context | None = None,
+) -> zmq.Socket:
+    """A socket that connects to `address`, at once or when a server is there. UserError for a malformed address."""
+    socket = (context or zmq.Context.instance()).socket(kind)
     socket.linger = 0
     socket.reconnect_ivl = 50
     socket.maxmsgsize = protocol.MAX_MESSAGE

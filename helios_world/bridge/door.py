@@ -20,11 +20,12 @@ ANYWHERE = re.compile(r"tcp://(\[[0-9a-fA-F:]+\]|[\w.*-]+):(\d+|\*)")
 OLDEST_LIBZMQ = (4, 3, 5)  # older ones can be crashed or taken over before a key is asked for
 HANDSHAKE_MS = 3000
 DOMAIN = "helios-world"  # of the keys, as ZAP (RFC 27) has it
+MAX_SUBSCRIPTION = 64  # bytes: all that a spectator may say
 HIGH_WATER = 16  # messages held for one client by the socket, before frames are dropped and replies wait elsewhere
 
 
 class Door:
-    """A bound ROUTER socket.
+    """A bound ROUTER socket, and a port for spectators beside it where asked for.
 
     Args:
         address: "tcp://HOST:PORT" (port 0 or * picks a free one) or "ipc://PATH".
@@ -39,31 +40,48 @@ class Door:
 
     def __init__(self, address: str, *, lock: Lock | None = None, insecure: bool = False):
         check_address(address, lock, insecure)
-        self._context = zmq.Context()
-        self._guard: ThreadAuthenticator | None = None
-        self.socket = _socket(self._context)
-        self.socket.ipv6 = address.startswith("tcp://[")
-        if lock is not None:
-            self._guard = _guard(self._context, lock)
-            self.socket.curve_server = 1
-            self.socket.curve_secretkey = lock.own.secret.encode()
-            self.socket.zap_domain = DOMAIN.encode()
+        self._context, self._lock = zmq.Context(), lock
+        self._guard = None if lock is None else _guard(self._context, lock)
+        self._sockets: list[zmq.Socket] = []
+        self.locked = lock is not None
+        self.socket, self.address = self._bind(_router(self._context), address)
+
+    def broadcast(self, port: int) -> tuple[zmq.Socket, int]:
+        """An XPUB on `port` (0 picks a free one) of the same host behind the same lock, and the port it has.
+
+        Raises:
+            UserError: the door is no tcp address, or the port is in use.
+        """
+        host = re.fullmatch(r"(tcp://.+):\d+", self.address)
+        if host is None:
+            raise UserError(f"spectators need a tcp address: {self.address} is none")
+        socket, address = self._bind(_publisher(self._context), f"{host[1]}:{port}")
+        return socket, int(address.rsplit(":", 1)[1])
+
+    def close(self) -> None:
+        """Frees the ports."""
+        for socket in self._sockets:
+            socket.close(0)
+        if self._guard is not None:
+            self._guard.stop()
+        self._context.term()
+
+    def _bind(self, socket: zmq.Socket, address: str) -> tuple[zmq.Socket, str]:
+        """The socket, bound and locked, and its address; if that fails the door is closed."""
+        self._sockets.append(socket)
+        socket.ipv6 = address.startswith("tcp://[")
+        if self._lock is not None:
+            socket.curve_server = 1
+            socket.curve_secretkey = self._lock.own.secret.encode()
+            socket.zap_domain = DOMAIN.encode()
         try:
-            self.socket.bind(re.sub(r":0$", ":*", address))
+            socket.bind(re.sub(r":0$", ":*", address))
         except zmq.ZMQError as error:
             self.close()
             if error.errno == zmq.EADDRINUSE:
                 raise UserError(f"{address} is in use: choose another port, or 0 for any free one") from None
             raise UserError(f"cannot serve on {address!r}: {error}") from None
-        self.locked = lock is not None
-        self.address: str = self.socket.last_endpoint.decode().rstrip("\0")
-
-    def close(self) -> None:
-        """Frees the port."""
-        self.socket.close(0)
-        if self._guard is not None:
-            self._guard.stop()
-        self._context.term()
+        return socket, socket.last_endpoint.decode().rstrip("\0")
 
 
 def check_address(address: str, lock: Lock | None, insecure: bool) -> None:
@@ -82,10 +100,22 @@ def check_address(address: str, lock: Lock | None, insecure: bool) -> None:
         raise UserError(f"cannot serve beyond this machine: libzmq is {zmq.zmq_version()}, {wanted} or newer is needed")
 
 
-def _socket(context: zmq.Context) -> zmq.Socket:
-    socket = context.socket(zmq.ROUTER)
-    socket.linger = 0
+def _router(context: zmq.Context) -> zmq.Socket:
+    socket = _prepared(context.socket(zmq.ROUTER))
     socket.router_mandatory = 1
+    return socket
+
+
+def _publisher(context: zmq.Context) -> zmq.Socket:
+    """Frames of a spectator who is too slow are dropped; every newcomer is told of."""
+    socket = _prepared(context.socket(zmq.XPUB))
+    socket.xpub_verbose = 1
+    socket.maxmsgsize = MAX_SUBSCRIPTION
+    return socket
+
+
+def _prepared(socket: zmq.Socket) -> zmq.Socket:
+    socket.linger = 0
     socket.sndhwm = HIGH_WATER
     socket.maxmsgsize = protocol.MAX_MESSAGE
     socket.sndbuf = socket.rcvbuf = protocol.SOCKET_BUFFER

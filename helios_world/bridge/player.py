@@ -109,6 +109,11 @@ class ChunkPlayer:
         self._next, self._put_at = chunk_index + 1, now
         return True
 
+    @property
+    def has_next(self) -> bool:
+        """Whether a chunk waits for the one on show to end."""
+        return self._then is not None
+
     def frame(self, now: float) -> Shown | None:
         """The frame due at `now`; the last one again while the next is not there; None before the first."""
         if self._then is not None and now >= self._then.begins:

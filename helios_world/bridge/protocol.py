@@ -7,6 +7,7 @@ Keys that this version does not know are ignored, so that a later one may add so
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -17,20 +18,32 @@ import numpy as np
 from helios_world.bridge import fields as check
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, UserError
-from helios_world.world import Frames as FrameArray
 from helios_world.world import Start
 
 VERSION = 1
-CODECS = ("raw", "jpeg")
-CODES = ("bad_message", "bad_request", "busy", "codec", "engine", "no_world", "rate", "unknown_session", "version")
+CODECS = ("raw", "jpeg", "h264")
+CODES = (
+    "bad_message",
+    "bad_request",
+    "busy",
+    "codec",
+    "engine",
+    "handed_over",
+    "no_world",
+    "rate",
+    "unknown_session",
+    "version",
+)
 PROMPT_VERBS = ("change", "queue", "cancel")
+INVITE_VERBS = ("watch", "play", "nobody")
+NAME_LENGTH = 32  # characters of the name that a session is watched by
 MAX_HEADER = 1 << 16  # bytes
 MAX_PAYLOAD = 64 << 20  # bytes: 1000 frames of 160x128, or a snapshot of a large world
 MAX_MESSAGE = MAX_PAYLOAD  # what sockets accept in one part
 MAX_LIST, MAX_MAP = 1024, 256  # entries of one list or map in a header
 MAX_PROMPT = 4096  # characters, several times what a text encoder reads
 SOCKET_BUFFER = 1 << 20  # bytes in the kernel: with its own choice a chunk sometimes waits 8 or 24 ms on loopback
-JPEG_QUALITY = 90
+_LENGTH = struct.Struct(">I")
 _START_DTYPES = {"image": "uint8", "video": "uint8", "actions": "float32"}
 _START_RANKS = {"image": 3, "video": 4, "actions": 2}
 
@@ -49,7 +62,7 @@ class Hello:
     version: int
     client: str
     session: str = ""
-    codecs: tuple[str, ...] = CODECS
+    codecs: tuple[str, ...] = ("raw", "jpeg")
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +135,18 @@ class Fork:
 
 
 @dataclass(frozen=True, slots=True)
+class Invite:
+    """Others may join this session; answered by Done, whose `session` is what to give them.
+
+    `verb`: "watch" shows its frames on the server's broadcast port, under a name; "play" makes a ticket with which
+    one other client, of any key, takes the session over; "nobody" takes both back.
+    """
+
+    request: int
+    verb: str
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     sent_at: float
 
@@ -139,7 +164,7 @@ class Welcome:
     """Answers Hello.
 
     `chunk`: index of the next chunk, 0 for a session that has no world yet. `answered`: highest request done; who takes
-    the session up goes on from there.
+    the session up goes on from there. `broadcast`: port of this host where spectators connect, 0 for none.
     """
 
     version: int
@@ -148,6 +173,7 @@ class Welcome:
     codec: str
     chunk: int
     answered: int = 0
+    broadcast: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +183,7 @@ class Frames:
     Attributes:
         seq, sent_at: of the newest Act that this chunk includes.
         shape: (frames, height, width, 3).
-        lengths: bytes of each JPEG in the payload; empty for codec "raw".
+        lengths: bytes of each frame in the payload; empty for codec "raw".
         seconds: wall time that making the chunk took.
         made_at: the server's monotonic clock when it was made, in seconds.
     """
@@ -176,7 +202,7 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers Snapshot (payload), Restore, Prompt and Fork (session). `chunk`: index of the next chunk."""
+    """Answers Snapshot (payload), Restore, Prompt, Fork and Invite (session). `chunk`: index of the next chunk."""
 
     request: int
     chunk: int
@@ -200,7 +226,7 @@ class Pong:
     sent_at: float
 
 
-Request = Reset | Step | Prompt | Snapshot | Restore | Fork
+Request = Reset | Step | Prompt | Snapshot | Restore | Fork | Invite
 Message = Hello | Request | Act | Ping | Close | Welcome | Frames | Done | Error | Pong
 
 
@@ -247,6 +273,23 @@ def decode(parts: Sequence[bytes]) -> Message:
     return message
 
 
+def encode_single(name: str, message: Message) -> bytes:
+    """`message` as one part, as spectators get it: the session's name, 4 bytes of header length, header, payload."""
+    header, payload = encode(message)
+    return b"".join((name.encode(), _LENGTH.pack(len(header)), header, payload))
+
+
+def decode_single(data: bytes) -> Message:
+    """The message in one part. ProtocolError for anything that `encode_single` could not have made."""
+    begin = NAME_LENGTH + _LENGTH.size
+    if len(data) < begin:
+        raise ProtocolError(f"a part of {len(data)} bytes: must have at least {begin}")
+    end = begin + _LENGTH.unpack_from(data, NAME_LENGTH)[0]
+    if len(data) < end:
+        raise ProtocolError(f"a part of {len(data)} bytes says that its header ends at {end}")
+    return decode([data[begin:end], data[end:]])
+
+
 def pack_start(start: Start) -> tuple[str | None, tuple[tuple[str, tuple[int, ...]], ...], bytes]:
     """`Reset.prompt`, `.arrays` and `.payload` for what is in `start`, already checked against the card.
 
@@ -284,36 +327,6 @@ def check_prompt(text: str) -> str:
     if len(text) > MAX_PROMPT:
         raise UserError(f"the prompt has {len(text)} characters: at most {MAX_PROMPT}")
     return text
-
-
-def pack_frames(frames: FrameArray, codec: str) -> tuple[tuple[int, ...], bytes]:
-    """`Frames.lengths` and `Frames.payload` of uint8 (frames, height, width, 3)."""
-    frames = np.ascontiguousarray(frames)
-    if codec == "raw":
-        return (), frames.tobytes()
-    from simplejpeg import encode_jpeg
-
-    blobs = [encode_jpeg(frame, JPEG_QUALITY, "RGB", "444", fastdct=True) for frame in frames]
-    return tuple(map(len, blobs)), b"".join(blobs)
-
-
-def unpack_frames(message: Frames) -> FrameArray:
-    """The frames of a decoded `message`, uint8 (frames, height, width, 3). ProtocolError for a damaged JPEG."""
-    if message.codec == "raw":
-        return np.frombuffer(message.payload, np.uint8).reshape(message.shape).copy()
-    from simplejpeg import decode_jpeg, decode_jpeg_header
-
-    frames, offset = np.empty(message.shape, np.uint8), 0
-    for frame, length in zip(frames, message.lengths, strict=True):
-        blob = message.payload[offset : offset + length]
-        offset += length
-        try:
-            if decode_jpeg_header(blob)[:2] != frame.shape[:2]:  # before decoding: the header alone decides the memory
-                raise ProtocolError(f"JPEG has another size than {frame.shape[:2]}")
-            frame[:] = decode_jpeg(blob, "RGB")
-        except ValueError as error:
-            raise ProtocolError(f"JPEG cannot be read: {error}") from None
-    return frames
 
 
 def _unpack(data: bytes) -> Any:
@@ -368,15 +381,17 @@ def _card(name: str, value: Any) -> WorldCard:
 
 
 def _check_frames(message: Frames) -> None:
-    if len(message.shape) != 4 or message.shape[3] != 3 or 0 in message.shape:
+    if len(message.shape) != 4:  # the text goes to the sender: it must not be longer than a message may be
+        raise ProtocolError(f"frames have {len(message.shape)} axes: must have 4")
+    if message.shape[3] != 3 or 0 in message.shape:
         raise ProtocolError(f"frames have shape {message.shape}: must be (frames, height, width, 3)")
     if math.prod(message.shape) > MAX_PAYLOAD:
         raise ProtocolError(f"frames of shape {message.shape} take more than {MAX_PAYLOAD} bytes")
     size, lengths = len(message.payload), message.lengths
     if message.codec == "raw" and (lengths or size != math.prod(message.shape)):
         raise ProtocolError(f"raw frames of shape {message.shape} came in {size} bytes")
-    if message.codec == "jpeg" and (len(lengths) != message.shape[0] or sum(lengths) != size):
-        raise ProtocolError("the lengths of the JPEGs do not make up the payload")
+    if message.codec != "raw" and (len(lengths) != message.shape[0] or sum(lengths) != size):
+        raise ProtocolError("the lengths of the frames do not make up the payload")
 
 
 def _check_start(message: Reset) -> None:
@@ -439,6 +454,7 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
     "snapshot": (Snapshot, _REQUEST),
     "restore": (Restore, _REQUEST),
     "fork": (Fork, _REQUEST),
+    "invite": (Invite, {**_REQUEST, "verb": check.one_of(INVITE_VERBS)}),
     "ping": (Ping, {"sent_at": check.number}),
     "close": (Close, {}),
     "welcome": (
@@ -450,6 +466,7 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
             "codec": check.one_of(CODECS),
             "chunk": check.count,
             "answered": check.count,
+            "broadcast": check.count,
         },
     ),
     "frames": (

@@ -11,16 +11,17 @@ import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 
 import zmq
 
 from helios_world.action import Action, ActionLatch, check_buttons
-from helios_world.bridge import protocol
+from helios_world.bridge import codecs, protocol
+from helios_world.bridge.broadcast import Broadcast
 from helios_world.bridge.door import Door
 from helios_world.bridge.keys import Lock
+from helios_world.bridge.seat import RATE, Seat
 from helios_world.engine import Chunk, Session, WorldEngine
-from helios_world.errors import ProtocolError, UserError, check_name
+from helios_world.errors import ProtocolError, UserError
 from helios_world.snapshot import load_snapshot
 from helios_world.world import Start
 
@@ -29,48 +30,6 @@ _log = logging.getLogger(__name__)
 LEASE = 30.0  # seconds that a session outlives the last word from its client
 _DRAIN = 1000  # messages taken before the next batch, so that a flood stops no world
 _BACKLOG = 64  # replies that may wait for one client before it is given up
-_BURST, _RATE = 60, 20.0  # requests (all but Step) of one session at once, and per second
-
-
-@dataclass(slots=True, eq=False)
-class _Seat:
-    """What the server holds for one client: found by `ticket`, and by `peer` while that is connected."""
-
-    ticket: str
-    peer: bytes | None
-    heard: float
-    session: Session | None = None
-    key: str = ""  # public key of the client, where keys are asked for
-    codec: str = "raw"
-    spent: float = 0.0  # requests made lately; falls by _RATE a second
-    spent_at: float = 0.0
-    real_time: bool = False
-    latch: ActionLatch = field(default_factory=ActionLatch)
-    seq: int = 0  # of the newest Act
-    sent_at: float = 0.0  # of that Act
-    wanted: int = 0  # real time: the chunk asked for
-    step: tuple[int, Action] | None = None  # lock-step: the request to be answered
-    answered: int = 0  # highest request done
-    reply: list[bytes] = field(default_factory=list)  # to that one
-    newest: list[bytes] = field(default_factory=list)  # the last real-time frames
-
-    @property
-    def next_chunk(self) -> int:
-        return 0 if self.session is None else self.session.state.chunk
-
-    def may_ask(self, now: float) -> bool:
-        """Whether one more request is within the rate; steps are not counted."""
-        self.spent, self.spent_at = max(0.0, self.spent - _RATE * (now - self.spent_at)), now
-        if self.spent >= _BURST:
-            return False
-        self.spent += 1
-        return True
-
-    def take_due(self) -> Action | None:
-        """The action of the chunk to make now; None: nothing to make."""
-        if self.step is not None:
-            return self.step[1]
-        return self.latch.take() if self.wanted else None
 
 
 class WorldServer:
@@ -79,12 +38,13 @@ class WorldServer:
     Args:
         address: "tcp://127.0.0.1:PORT" (port 0 or * picks a free one) or "ipc://PATH".
         lock: the keys that clients need; None on loopback. Beyond it, None needs `insecure`.
-        codec: "raw" or "jpeg" (quality 90, 4:4:4), for clients that read it.
+        codec: one of `codecs.available()`, for clients that read it.
         start: what a session starts from whose client gives neither material nor a prompt.
+        broadcast: port for spectators, beside the one of `address`; 0 picks a free one, None opens none.
         max_sessions: clients beyond it are told `busy`, unless a session without a client can make room.
         clock: monotonic, in seconds.
     Raises:
-        UserError: the address is malformed, in use, or beyond loopback without keys; an unknown codec.
+        UserError: the address is malformed, in use, or beyond loopback without keys; a codec that is not there.
     """
 
     def __init__(
@@ -96,22 +56,24 @@ class WorldServer:
         insecure: bool = False,
         codec: str = "raw",
         start: Start = Start(),
+        broadcast: int | None = None,
         max_sessions: int = 8,
         clock: Callable[[], float] = time.monotonic,
     ):
         if max_sessions < 1:
             raise UserError(f"max_sessions is {max_sessions}: must be at least 1")
-        self._codec = check_name("codec", codec, protocol.CODECS)
+        self._codec, self._codecs = codecs.check_codec(codec), codecs.available()
         self._engine, self._max_sessions, self._clock = engine, max_sessions, clock
         self._start = start.check(engine.card)
-        self._seats: dict[str, _Seat] = {}
-        self._by_peer: dict[bytes, _Seat] = {}
+        self._seats: dict[str, Seat] = {}
+        self._by_peer: dict[bytes, Seat] = {}
         self._backlog: dict[bytes, deque[list[bytes]]] = {}
-        self._ahead: deque[_Seat] = deque()  # stepped, and not yet worked ahead for
+        self._ahead: deque[Seat] = deque()  # stepped, and not yet worked ahead for
         self._swept = clock()
         self._busy = f"all {max_sessions} sessions of this server are taken"
         self._door = Door(address, lock=lock, insecure=insecure)
         self._socket, self.address = self._door.socket, self._door.address
+        self._broadcast = None if broadcast is None else Broadcast(*self._door.broadcast(broadcast))
 
     def serve(self, stop: Callable[[], bool]) -> None:
         """Serves until `stop()`, which is asked at least ten times a second."""
@@ -126,6 +88,8 @@ class WorldServer:
             wait = min(wait, 0.005)
         if self._socket.poll(int(wait * 1000)):
             self._drain()
+        if self._broadcast is not None:
+            self._broadcast.greet()
         self._make()
         for peer in list(self._backlog):
             self._flush(peer)
@@ -182,13 +146,13 @@ class WorldServer:
             text = f"client speaks version {hello.version}: this server speaks {protocol.VERSION}"
             self._send(peer, protocol.Error(0, "version", text))
             return
-        codec = next((c for c in (self._codec, *hello.codecs) if c in hello.codecs and c in protocol.CODECS), None)
+        codec = next((c for c in (self._codec, *hello.codecs) if c in hello.codecs and c in self._codecs), None)
         if codec is None:
-            text = f"client reads {', '.join(hello.codecs) or 'no codec'}: this server has {', '.join(protocol.CODECS)}"
+            text = f"client reads {', '.join(hello.codecs) or 'no codec'}: this server has {', '.join(self._codecs)}"
             self._send(peer, protocol.Error(0, "codec", text))
             return
         known = self._by_peer.get(peer)
-        seat = self._seats.get(hello.session) or known
+        seat = self._taken_over(hello.session, key) or self._seats.get(hello.session) or known
         if seat is not None and seat.key != key:  # a ticket opens nothing for another key
             seat = None
         if known is not None and known is not seat:  # one connection, one session
@@ -206,11 +170,27 @@ class WorldServer:
             seat.latch, seat.wanted, seat.seq = ActionLatch(), 0, 0
         seat.peer, seat.heard = peer, self._clock()
         self._by_peer[peer] = seat
-        card = self._engine.card
-        welcome = protocol.Welcome(protocol.VERSION, card, seat.ticket, seat.codec, seat.next_chunk, seat.answered)
-        self._send(peer, welcome)
+        self._send(peer, self._card_for(seat, seat.ticket))
 
-    def _act(self, seat: _Seat, act: protocol.Act) -> None:
+    def _card_for(self, seat: Seat, ticket: str) -> protocol.Welcome:
+        port = 0 if self._broadcast is None else self._broadcast.port
+        chunk, answered = seat.next_chunk, seat.answered
+        return protocol.Welcome(protocol.VERSION, self._engine.card, ticket, seat.codec, chunk, answered, port)
+
+    def _taken_over(self, ticket: str, key: str) -> Seat | None:
+        """The seat that was offered under `ticket`, now in the hands of whoever has `key`."""
+        now = self._clock()
+        for seat in self._seats.values():
+            if seat.is_offered(ticket, now):
+                del self._seats[seat.ticket]
+                self._seats[ticket] = seat
+                seat.ticket, seat.offer, seat.key = ticket, "", key
+                self._send(seat.peer, protocol.Error(0, "handed_over", "the world was handed over"))
+                self._leave(seat)
+                return seat
+        return None
+
+    def _act(self, seat: Seat, act: protocol.Act) -> None:
         if act.seq <= seat.seq:
             return
         try:
@@ -230,7 +210,7 @@ class WorldServer:
         elif seat.newest and not seat.wanted:  # asked again: those frames were dropped, or cross this asking
             self._send_parts(seat.peer, seat.newest, drop=True)
 
-    def _request(self, seat: _Seat, message: protocol.Message) -> None:
+    def _request(self, seat: Seat, message: protocol.Message) -> None:
         if seat.step is not None and message.request != seat.step[0]:
             self._make()  # requests of one client are done in the order they came
         if seat.step is not None:
@@ -243,7 +223,7 @@ class WorldServer:
             self._fail(seat, message.request, "no_world", "nothing was started: send reset first")
             return
         if not isinstance(message, protocol.Step) and not seat.may_ask(self._clock()):
-            self._fail(seat, message.request, "rate", f"over {_RATE:g} requests a second: ask more slowly")
+            self._fail(seat, message.request, "rate", f"over {RATE:g} requests a second: ask more slowly")
             return
         try:
             if isinstance(message, protocol.Step):
@@ -257,7 +237,7 @@ class WorldServer:
             _log.exception("%s failed", type(message).__name__)
             self._fail(seat, message.request, "engine", f"{type(error).__name__}: {error}")
 
-    def _do(self, seat: _Seat, message: protocol.Message) -> protocol.Message:
+    def _do(self, seat: Seat, message: protocol.Message) -> protocol.Message:
         """The reply to a request other than Step."""
         if isinstance(message, protocol.Reset):
             start = protocol.unpack_start(message)
@@ -280,12 +260,34 @@ class WorldServer:
             self._tell(seat.session, message)
             self._plan_ahead(seat)
             return protocol.Done(message.request, seat.next_chunk)
+        if isinstance(message, protocol.Invite):
+            return protocol.Done(message.request, seat.next_chunk, session=self._invite(seat, message.verb))
         if isinstance(message, protocol.Snapshot):
             return protocol.Done(message.request, seat.next_chunk, payload=seat.session.snapshot())
         if not self._has_room():
             return protocol.Error(message.request, "busy", self._busy)
         twin = self._new_seat(seat.session.fork(), seat.key)
         return protocol.Done(message.request, seat.next_chunk, session=twin.ticket)
+
+    def _invite(self, seat: Seat, verb: str) -> str:
+        """What others join `seat` with: a name to watch it by, or a ticket to take it over."""
+        if verb == "watch":
+            if self._broadcast is None:
+                raise UserError("this server has no port for spectators: helios-world serve --broadcast PORT opens one")
+            seat.watched_as = seat.watched_as or secrets.token_hex(protocol.NAME_LENGTH // 2)
+            self._broadcast.open(seat.watched_as, self._card_for(seat, ""))
+            return seat.watched_as
+        if verb == "play":
+            seat.offer, seat.offered_until = secrets.token_hex(16), self._clock() + LEASE
+            return seat.offer
+        self._hide(seat)
+        seat.offer = ""
+        return ""
+
+    def _hide(self, seat: Seat) -> None:
+        if seat.watched_as:
+            self._broadcast.forget(seat.watched_as)
+            seat.watched_as = ""
 
     def _tell(self, session: Session, message: protocol.Prompt) -> None:
         if message.verb == "change":
@@ -295,7 +297,7 @@ class WorldServer:
         else:
             session.cancel_prompts()
 
-    def _new_world(self, seat: _Seat) -> None:
+    def _new_world(self, seat: Seat) -> None:
         seat.wanted, seat.newest = 0, []
         self._plan_ahead(seat)
 
@@ -317,7 +319,7 @@ class WorldServer:
         except Exception as error:
             return error
 
-    def _deliver(self, seat: _Seat, chunk: Chunk | Exception) -> None:
+    def _deliver(self, seat: Seat, chunk: Chunk | Exception) -> None:
         request = seat.step[0] if seat.step is not None else 0
         if seat.step is not None:
             seat.step = None
@@ -336,11 +338,11 @@ class WorldServer:
             self._send_parts(seat.peer, seat.newest, drop=True)
         self._plan_ahead(seat)
 
-    def _frames(self, seat: _Seat, request: int, chunk: Chunk) -> protocol.Frames:
+    def _frames(self, seat: Seat, request: int, chunk: Chunk) -> protocol.Frames:
         made_at = self._clock()
-        lengths, payload = protocol.pack_frames(chunk.frames, seat.codec)
+        lengths, payload = codecs.pack_frames(chunk.frames, seat.codec)
         shape = chunk.frames.shape
-        return protocol.Frames(
+        frames = protocol.Frames(
             request,
             chunk.index,
             seat.seq,
@@ -352,12 +354,15 @@ class WorldServer:
             made_at,
             payload,
         )
+        if seat.watched_as:
+            self._broadcast.show(seat.watched_as, frames)
+        return frames
 
-    def _plan_ahead(self, seat: _Seat) -> None:
+    def _plan_ahead(self, seat: Seat) -> None:
         if seat not in self._ahead:
             self._ahead.append(seat)
 
-    def _work_ahead(self, seat: _Seat) -> None:
+    def _work_ahead(self, seat: Seat) -> None:
         if self._seats.get(seat.ticket) is not seat or seat.session is None:
             return
         try:
@@ -368,20 +373,23 @@ class WorldServer:
 
     # Seats
 
-    def _new_seat(self, session: Session | None, key: str) -> _Seat:
-        seat = _Seat(secrets.token_hex(16), None, self._clock(), session, key)
+    def _new_seat(self, session: Session | None, key: str) -> Seat:
+        seat = Seat(secrets.token_hex(16), None, self._clock(), session, key)
         self._seats[seat.ticket] = seat
         return seat
 
-    def _leave(self, seat: _Seat) -> None:
+    def _leave(self, seat: Seat) -> None:
         """The connection is gone or has another session; the world waits for its ticket until the lease is over."""
         self._by_peer.pop(seat.peer, None)
         self._backlog.pop(seat.peer, None)
         seat.peer = None
         seat.wanted = 0
 
-    def _end(self, seat: _Seat) -> None:
+    def _end(self, seat: Seat) -> None:
         self._leave(seat)
+        if seat in self._ahead:  # a server that is never idle works ahead for nobody, and would keep it
+            self._ahead.remove(seat)
+        self._hide(seat)
         del self._seats[seat.ticket]
 
     def _has_room(self) -> bool:
@@ -395,7 +403,7 @@ class WorldServer:
             self._end(min(vacant, key=lambda seat: seat.heard))
         return bool(vacant)
 
-    def _probe(self, seat: _Seat) -> None:
+    def _probe(self, seat: Seat) -> None:
         if seat.peer is not None:
             self._send(seat.peer, protocol.Pong(0.0), drop=True)
 
@@ -412,11 +420,11 @@ class WorldServer:
 
     # Sending
 
-    def _reply(self, seat: _Seat, message: protocol.Frames | protocol.Done | protocol.Error) -> None:
+    def _reply(self, seat: Seat, message: protocol.Frames | protocol.Done | protocol.Error) -> None:
         seat.answered, seat.reply = message.request, protocol.encode(message)
         self._send_parts(seat.peer, seat.reply)
 
-    def _fail(self, seat: _Seat, request: int, code: str, text: str) -> None:
+    def _fail(self, seat: Seat, request: int, code: str, text: str) -> None:
         error = protocol.Error(request, code, _short(text))
         if request:
             self._reply(seat, error)

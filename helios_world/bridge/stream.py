@@ -17,12 +17,12 @@ import zmq
 from zmq.utils.monitor import recv_monitor_message
 
 from helios_world.action import check_buttons
-from helios_world.bridge import protocol
+from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
 from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.card import WorldCard
-from helios_world.errors import ProtocolError, UserError
+from helios_world.errors import ProtocolError, ServerError, UserError
 from helios_world.world import Start
 
 SILENCE = 1.5  # seconds without a word after which the server counts as lost; slow worlds get three chunks more
@@ -56,6 +56,21 @@ class StreamStats:
 
 
 @dataclass(frozen=True, slots=True)
+class Invitation:
+    """What others join a session with.
+
+    Attributes:
+        verb: "watch" or "play".
+        address: where they connect.
+        name: that they watch it by, or the ticket that they take it over with.
+    """
+
+    verb: str
+    address: str
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class _Begin:
     """A world to start; bytes in its place are a snapshot to go on from."""
 
@@ -68,6 +83,7 @@ class WorldStream:
     """Plays one session of the server at `address`, which need not be there yet.
 
     Args:
+        ticket: of a session to take up, such as one that its player gave away; "" for a new one.
         keys: for a server that asks for them.
         clock: monotonic, in seconds; the one that sleeping is measured with.
         autosave: seconds between the snapshots kept for going on after a loss.
@@ -78,6 +94,7 @@ class WorldStream:
         card: the world card, None until the server said what it serves.
         message: one line for people: what is being waited for, or what went wrong last; "" when all is well.
         saved, saves: the snapshot that `save` asked for, and how many came.
+        invitation: what the last `invite` gave; None while there is none.
         steer: asked for the buttons of chunk n right before n is asked for, so that they hold for exactly that chunk;
             None where `hold` does that. The same n is asked again when a world goes back.
     """
@@ -86,6 +103,7 @@ class WorldStream:
         self,
         address: str,
         *,
+        ticket: str = "",
         keys: ClientKeys | None = None,
         clock: Callable[[], float] = time.monotonic,
         autosave: float = 2.0,
@@ -95,12 +113,15 @@ class WorldStream:
         self.message = ""
         self.saved: bytes | None = None
         self.saves = 0
+        self.invitation: Invitation | None = None
         self.steer: Callable[[int], Iterable[str]] | None = None
         self._wish: _Begin | bytes | None = None  # asked for, not yet confirmed
         self._origin: _Begin | bytes | None = None  # what to begin with again on a server that does not know us
-        self._ticket = ""
+        self._ticket = ticket
         self._request = 0
         self._begun = 0  # request number of an unanswered Reset or Restore
+        self._inviting: dict[int, str] = {}  # unanswered Invites: their verbs
+        self._broadcast = 0  # the server's port for spectators
         self._saving: dict[int, bool] = {}  # unanswered Snapshots: True for one of the player's own
         self._live = False  # the server's session has our world
         self._lost = False
@@ -167,6 +188,13 @@ class WorldStream:
         if self._live:
             self._ask_snapshot(own=True)
 
+    def invite(self, verb: str) -> None:
+        """Asks for what others join this session with, which appears in `invitation`; see `RemoteSession.invite`."""
+        if self._live:
+            self._request += 1
+            self._inviting[self._request] = verb
+            self._send(protocol.Invite(self._request, verb))
+
     def hold(self, buttons: Iterable[str]) -> None:
         """`buttons` are held from now on. UserError for one that the world does not have."""
         held = check_buttons(buttons, self.card.buttons) if self.card else frozenset(buttons)
@@ -189,7 +217,8 @@ class WorldStream:
         """Does all there is to do now and gives the frame due; the last one while none is. None before the first.
 
         Raises:
-            UserError, ServerError: the server refused to start the world, or speaks another version.
+            UserError, ServerError: the server refused to start the world, or speaks another version; another client has
+            the world now.
         """
         now = self._clock()
         stalled, self._ticked_at = now - self._ticked_at > _STALL, now
@@ -229,9 +258,9 @@ class WorldStream:
         recent = [t for t in self._shown_at if t > self._ticked_at - 2.0]
         return StreamStats(
             len(recent) / 2.0,
-            *_percentiles(self._seconds),
-            *_percentiles(self._trips),
-            *_percentiles(self._key_to_pixels),
+            *percentiles(self._seconds),
+            *percentiles(self._trips),
+            *percentiles(self._key_to_pixels),
             0 if self._player is None else self._player.late_chunks,
         )
 
@@ -259,10 +288,10 @@ class WorldStream:
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
         self._welcomed = self._live = False
-        self._begun, self._saving = 0, {}
+        self._begun, self._saving, self._inviting = 0, {}, {}
         self._changes.clear()
         self._heard_at = self._pinged_at = now
-        self._send(protocol.Hello(protocol.VERSION, NAME, self._ticket))
+        self._send(protocol.Hello(protocol.VERSION, NAME, self._ticket, codecs.available()))
 
     def _lose(self, now: float, why: str) -> None:
         self._lost = self._last is not None
@@ -324,14 +353,21 @@ class WorldStream:
                     self.saved, self.saves = message.payload, self.saves + 1
                 elif not self._begun:
                     self._origin = message.payload
+            case protocol.Done() if message.request in self._inviting:
+                self.invitation = self._invited(self._inviting.pop(message.request), message.session)
             case protocol.Error():
                 self._refused(message, now)
 
+    def _invited(self, verb: str, name: str) -> Invitation | None:
+        host = self._address.rsplit(":", 1)[0]
+        address = f"{host}:{self._broadcast}" if verb == "watch" else self._address
+        return Invitation(verb, address, name) if name else None
+
     def _welcome(self, welcome: protocol.Welcome) -> None:
-        known = welcome.session == self._ticket and welcome.chunk > 0
+        taken_up, known = self._ticket, welcome.session == self._ticket and welcome.chunk > 0
         if self._player is None or welcome.card != self.card:
             self._player = ChunkPlayer(welcome.card.fps, welcome.card.frames_per_chunk)
-        self.card, self._ticket = welcome.card, welcome.session
+        self.card, self._ticket, self._broadcast = welcome.card, welcome.session, welcome.broadcast
         self._request = max(self._request, welcome.answered)
         self._welcomed, self._live = True, known
         target = self._wish if self._wish is not None or known else self._origin
@@ -340,6 +376,8 @@ class WorldStream:
         elif known:
             self._player.reset(welcome.chunk)
             self._resumed()
+        elif taken_up:
+            raise ServerError("unknown_session", f"{self._address} has no world for this ticket: ask for a new one")
 
     def _begin(self, what: _Begin | bytes) -> None:
         """Sends the request for a world. What still comes of the old one is not shown."""
@@ -367,9 +405,10 @@ class WorldStream:
     def _refused(self, error: protocol.Error, now: float) -> None:
         self.message = error.message
         self._saving.pop(error.request, None)
+        self._inviting.pop(error.request, None)
         if error.code == "unknown_session":
             self._lose(now, error.message)
-        elif error.code == "version":
+        elif error.code in ("version", "handed_over"):
             raise error_of(error)
         elif error.request and error.request == self._begun:
             self._begun, self._wish = 0, None
@@ -404,7 +443,7 @@ class WorldStream:
     def _take(self, message: protocol.Frames, now: float) -> None:
         """A chunk came. Right after it the server has time, so this is when to ask for a snapshot."""
         time_of_player = now - self._behind if self._frozen is None else self._frozen
-        if not self._player.put(message.index, protocol.unpack_frames(message), time_of_player, message.seq):
+        if not self._player.put(message.index, codecs.unpack_frames(message), time_of_player, message.seq):
             return
         if message.index:
             self._seconds.append(message.seconds)
@@ -440,7 +479,7 @@ def patience(begins: bool, seconds: Iterable[float]) -> float:
     return BEGINNING if begins else SILENCE + 3 * max(seconds, default=0.0)
 
 
-def _percentiles(seconds: Iterable[float]) -> tuple[float, float]:
+def percentiles(seconds: Iterable[float]) -> tuple[float, float]:
     """p50 and p95 in milliseconds; nan of nothing."""
     values = np.fromiter(seconds, float)
     if not len(values):

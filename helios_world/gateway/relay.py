@@ -91,7 +91,7 @@ class Relay:
         """Passes `message` on, unless it answers the relay."""
         self._heard_at = now
         match message:
-            case protocol.Welcome():
+            case protocol.Welcome() if self._hello is not None:
                 self._welcome(message)
             case protocol.Frames() if not message.request:
                 self._seconds.append(message.seconds)
@@ -160,6 +160,6 @@ class Relay:
                 self._save(now)
         elif kind is protocol.Snapshot and done:
             self._snapshot = message.payload
-        elif kind is protocol.Restore:
+        elif kind is protocol.Restore and self._back is not None:
             self._snapshot = self._snapshot if done else None  # refused: the browser begins again
             self._open(replace(self._back, chunk=message.chunk if done else 0))

@@ -77,6 +77,7 @@ public static class Vectors
             case "snapshot": return Sent.Snapshot(Count(m["request"]));
             case "restore": return Sent.Restore(Count(m["request"]));
             case "fork": return Sent.Fork(Count(m["request"]));
+            case "invite": return Sent.Invite(Count(m["request"]), (string)m["verb"]);
             case "ping": return Sent.Ping((double)m["sent_at"]);
             default: return Sent.Close();
         }
@@ -101,6 +102,7 @@ public static class Vectors
             {
                 { "t", "welcome" }, { "version", w.Version }, { "card", Plain(w.Card) }, { "session", w.Session },
                 { "codec", w.Codec }, { "chunk", w.Chunk }, { "answered", w.Answered },
+                { "broadcast", w.Broadcast },
             };
         var f = (Frames)message;
         return new Fields
