@@ -60,14 +60,15 @@ def test_without_a_gpu_nothing_changes(tiny_pack, torchvision):
 
 
 def test_a_world_whose_frames_stay_plays_the_same(tiny_pack, served):
-    plain, keeping = (WorldEngine(load_generator(str(tiny_pack))) for _ in range(2))
+    plain, keeping = (WorldEngine(load_generator(str(tiny_pack), dtype="float32")) for _ in range(2))
     keeping.model.deliver = DeviceFrames
     local, first = plain.open(seed=2)
     with served(WorldServer(keeping)) as address:
         remote = RemoteSession(address)
         np.testing.assert_array_equal(remote.reset(seed=2).frames, first.frames)
         for action in (Action(), Action.of("forward")):
-            np.testing.assert_array_equal(remote.step(action).frames, local.step(action).frames)
+            difference = remote.step(action).frames.astype(int) - local.step(action).frames
+            assert np.abs(difference).max() <= 1  # a server works ahead, which rounds elsewhere
         remote.close()
 
 

@@ -214,7 +214,7 @@ def test_working_ahead_has_every_text_ready(model, monkeypatch):
 
 
 def test_a_trained_adapter_reads_the_buttons(checkpoints, tmp_path):
-    """Fresh, it changes no bit. Trained, it tells of the buttons."""
+    """Fresh, it changes nothing but rounding: products of other shapes. Trained, it tells of the buttons."""
     folder = shutil.copytree(checkpoints["distilled"], tmp_path / "copy")
     plain = load(folder, latents=2)
     buttons = len(plain.card.buttons)
@@ -226,9 +226,9 @@ def test_a_trained_adapter_reads_the_buttons(checkpoints, tmp_path):
     rows[:, :, 0] = 1
     wanted = plain.step([state], rows)[0][0].history
     assert adapted.transformer.config.action_dim == 4 * buttons
-    assert torch.equal(adapted.step([state], rows)[0][0].history, wanted)
+    torch.testing.assert_close(adapted.step([state], rows)[0][0].history, wanted, atol=1e-5, rtol=0)
     torch.nn.init.normal_(adapted.transformer.condition_embedder.action_embedder.linear_2.weight)
-    assert not torch.equal(adapted.step([state], rows)[0][0].history, wanted)
+    assert (adapted.step([state], rows)[0][0].history - wanted).abs().max() > 1e-3
     released = checkpoints["distilled"] / "transformer"
     save_transformer(load_transformer(released, action_dim=12), folder / "transformer")
     with pytest.raises(PackError, match="its actions are 12 numbers a latent frame: 8 buttons make 32"):

@@ -213,7 +213,7 @@ def initialise(model: VideoDiT, generator: torch.Generator) -> None:
 
 
 def initialise_actions(model: VideoDiT, generator: torch.Generator) -> None:
-    """A fresh action embedder whose last layer is zero: until it is trained, actions change no bit of the output."""
+    """A fresh action embedder whose last layer is zero: until it is trained, actions add nothing to the output."""
     first, last = model.condition_embedder.action_embedder.linear_1, model.condition_embedder.action_embedder.linear_2
     with torch.no_grad():
         nn.init.xavier_uniform_(first.weight, generator=generator)
