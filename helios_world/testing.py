@@ -91,8 +91,8 @@ def assert_world_model_contract(model: WorldModel, *, tolerance: float = 0.0) ->
     """Fails, saying which promise is broken, unless `model` is a WorldModel.
 
     Args:
-        tolerance: greatest mean absolute difference of pixels, 0..255, allowed between a batch, in any order, and single steps.
-            Repeating the same call must be exact whatever it is.
+        tolerance: greatest mean absolute difference of pixels, 0..255, allowed between a batch, in any order, and
+            single steps. Repeating the same call must be exact whatever it is.
     """
     card = model.card
     a, first = model.reset(card.scenes[0], seed=1)
