@@ -6,12 +6,10 @@ of a frame is the time from when it was made to when it is here, on the clock th
 
 from __future__ import annotations
 
-import multiprocessing
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,26 +20,29 @@ from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import open_socket
 from helios_world.bridge.keys import ClientKeys, KeyPair, Lock
 from helios_world.card import WorldCard
+from helios_world.demos.bench_child import FPS, SIZES, percentiles, process
+from helios_world.demos.bench_rivals import check_websocket, request_reply, websocket
 
-FPS = 24.0
-SIZES = {"160x128": (128, 160), "640x384": (384, 640)}
 BUTTONS = ("turn_left", "turn_right")
 SLOW = 0.2  # seconds that a slow client takes for each frame
 
 
 def measure(seconds: float) -> dict[str, Any]:
-    """All figures; each case lasts `seconds`."""
+    """All figures; each case lasts `seconds`. MissingExtra where a rival cannot be measured."""
+    check_websocket()
     figures: dict[str, Any] = {"cases": {}}
     for size in SIZES:
         for codec in codecs.available():
-            figures["cases"][f"{size} {codec}"] = case(seconds, size, codec)
-    figures["cases"]["640x384 raw, keys"] = case(seconds, "640x384", "raw", locked=True)
-    figures["cases"]["640x384 jpeg, 8 clients"] = case(seconds, "640x384", "jpeg", clients=8)
-    figures["cases"]["640x384 jpeg, 64 clients"] = case(seconds, "640x384", "jpeg", clients=64)
-    figures["cases"]["640x384 raw, a slow client beside"] = case(seconds, "640x384", "raw", slow=1)
-    figures["request_reply_640x384_jpeg"] = request_reply(seconds, "640x384")
-    ours, theirs = figures["cases"]["640x384 jpeg"], figures["request_reply_640x384_jpeg"]
-    figures["age_p99_to_request_reply"] = round(ours["age_ms_p99"] / theirs["age_ms_p99"], 3)
+            figures["cases"][f"{size}_{codec}"] = case(seconds, size, codec)
+    figures["cases"]["640x384_raw_with_keys"] = case(seconds, "640x384", "raw", locked=True)
+    figures["cases"]["640x384_jpeg_8_clients"] = case(seconds, "640x384", "jpeg", clients=8)
+    figures["cases"]["640x384_jpeg_64_clients"] = case(seconds, "640x384", "jpeg", clients=64)
+    figures["cases"]["640x384_raw_beside_a_slow_client"] = case(seconds, "640x384", "raw", slow=1)
+    figures["hops_640x384_jpeg"] = hops(seconds, "640x384", "jpeg")
+    ours = figures["cases"]["640x384_jpeg"]["age_ms_p99"]
+    for rival in (request_reply, websocket):
+        figures[f"{rival.__name__}_640x384_jpeg"] = theirs = rival(seconds, "640x384")
+        figures[f"age_p99_to_{rival.__name__}"] = round(ours / theirs["age_ms_p99"], 3)
     return figures
 
 
@@ -51,7 +52,7 @@ def case(
     """Frame ages of `clients` that keep up, beside `slow` ones that do not."""
     lock, keys = _keys() if locked else (None, None)
     print(f"{size} {codec}, {clients} clients, {slow} slow{', keys' if locked else ''}", file=sys.stderr)
-    with _process(_serve, _card(size), codec, lock) as address:
+    with process(_serve, _card(size), codec, lock) as address:
         probes = [Probe(address, keys, codec) for _ in range(clients)]
         laggards = [Probe(address, keys, codec, pause=SLOW) for _ in range(slow)]
         _play([*probes, *laggards], seconds)
@@ -60,12 +61,24 @@ def case(
     ages = np.array([age for probe in probes for age in probe.ages]) * 1000
     stale = float((ages > 2000 / FPS).mean())
     return {
-        **_percentiles("age_ms", ages),
+        **percentiles("age_ms", ages),
         "fps_per_client": round(len(ages) / seconds / clients, 2),
         "stale_share": round(stale, 4),
         "mib_per_s": round(sum(probe.size for probe in probes) / seconds / 2**20, 3),
         "make_ms_p50": round(float(np.median([s for probe in probes for s in probe.seconds])) * 1000, 3),
     }
+
+
+def hops(seconds: float, size: str, codec: str) -> dict[str, float]:
+    """Where the time goes between an input that is sent and pixels that can be shown: medians, hop by hop."""
+    print(f"{size} {codec}, hop by hop", file=sys.stderr)
+    with process(_serve, _card(size), codec, None) as address:
+        probe = Probe(address, None, codec, decodes=True)
+        _play([probe], seconds)
+        probe.socket.close(0)
+    names = ("input_to_server", "made", "encoded_and_sent", "decoded")
+    medians = np.median(np.array(probe.hops), axis=0) * 1000
+    return {f"{name}_ms_p50": round(float(value), 3) for name, value in zip(names, medians, strict=True)}
 
 
 @dataclass
@@ -76,6 +89,8 @@ class Probe:
     keys: ClientKeys | None
     codec: str
     pause: float = 0.0
+    decodes: bool = False
+    hops: list[tuple[float, ...]] = field(default_factory=list)
     ages: list[float] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     size: int = 0
@@ -108,32 +123,21 @@ class Probe:
                 self.seconds.append(message.seconds)
                 self.size += len(message.payload)
                 self._chunk = message.index + 1
+                if self.decodes:
+                    self._measure_hops(message, time.monotonic())
                 time.sleep(self.pause)
+
+    def _measure_hops(self, message: protocol.Frames, came: float) -> None:
+        taken = message.made_at - message.seconds
+        codecs.unpack_frames(message)
+        decoded = time.monotonic() - came
+        self.hops.append((taken - message.sent_at, message.seconds, came - message.made_at, decoded))
 
     def _send(self, message: protocol.Message) -> None:
         self.socket.send_multipart(protocol.encode(message))
 
     def _receive(self) -> protocol.Message:
         return protocol.decode(self.socket.recv_multipart())
-
-
-def request_reply(seconds: float, size: str) -> dict[str, float]:
-    """The pattern of imageZMQ: each JPEG is sent by REQ and must be answered before the next one leaves."""
-    print(f"{size} jpeg by request and reply", file=sys.stderr)
-    context = zmq.Context()
-    socket = context.socket(zmq.REP)
-    port = socket.bind_to_random_port("tcp://127.0.0.1")
-    sender, _ = _spawn(_send_images, SIZES[size], port, seconds)
-    ages, ends = [], time.monotonic() + seconds + 5
-    while time.monotonic() < ends and (sender.is_alive() or socket.poll(0)):
-        if socket.poll(50):
-            made_at, _ = socket.recv_multipart()
-            ages.append((time.monotonic() - float(made_at)) * 1000)
-            socket.send(b"OK")
-    sender.join()
-    socket.close(0)
-    context.term()
-    return {**_percentiles("age_ms", np.array(ages)), "fps_per_client": round(len(ages) / seconds, 2)}
 
 
 def _play(probes: Sequence[Probe], seconds: float) -> None:
@@ -198,49 +202,6 @@ class StillWorld:
         )
 
 
-def _send_images(size: tuple[int, int], port: int, seconds: float, ready: Any) -> None:
-    from simplejpeg import encode_jpeg
-
-    height, width = size
-    picture = np.random.default_rng(0).integers(0, 255, (height // 8, width // 8, 3)).astype(np.uint8)
-    picture = np.ascontiguousarray(picture.repeat(8, 0).repeat(8, 1))
-    socket = zmq.Context.instance().socket(zmq.REQ)
-    socket.connect(f"tcp://127.0.0.1:{port}")
-    ready.send("")
-    due = time.monotonic()
-    ends = due + seconds
-    while (now := time.monotonic()) < ends:
-        time.sleep(max(0.0, due - now))
-        made_at = time.monotonic()
-        socket.send_multipart([repr(made_at).encode(), encode_jpeg(picture, codecs.JPEG_QUALITY, "RGB", "444")])
-        socket.recv()
-        due += 1 / FPS
-
-
-@contextmanager
-def _process(target: Callable[..., None], *args: Any) -> Iterator[str]:
-    """`target(*args, pipe)` in a process of its own; gives what it sends first."""
-    process, said = _spawn(target, *args)
-    try:
-        yield said
-    finally:
-        process.kill()
-        process.join()
-
-
-def _spawn(target: Callable[..., None], *args: Any) -> tuple[Any, str]:
-    """The process, and what it sent first."""
-    context = multiprocessing.get_context("spawn")
-    near, far = context.Pipe()
-    process = context.Process(target=target, args=(*args, far), daemon=True)
-    process.start()
-    return process, near.recv()
-
-
 def _keys() -> tuple[Lock, ClientKeys]:
     server, client = (KeyPair(*(key.decode() for key in zmq.curve_keypair())) for _ in range(2))
     return Lock(server, frozenset({client.public})), ClientKeys(client, server.public)
-
-
-def _percentiles(name: str, values: np.ndarray) -> dict[str, float]:
-    return {f"{name}_p{q}": round(float(np.percentile(values, q)), 3) for q in (50, 95, 99)}

@@ -166,7 +166,7 @@ def _check_connected(args: argparse.Namespace) -> None:
     if args.ticket and args.watch:
         raise UserError("--ticket takes a world over and --watch looks on: give one of them")
     if args.ticket or args.watch:
-        for name in ("scene", "seed", "prompt", "controller" if args.watch else "scene"):
+        for name in ("scene", "seed", "prompt", *(["controller"] if args.watch else [])):
             if getattr(args, name) is not None:
                 raise UserError(f"--{name} is of a world that begins: leave it out with --ticket or --watch")
         if args.headless:

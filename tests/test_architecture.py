@@ -31,9 +31,9 @@ LAYERS = [
 HOMES = {
     "pygame": ("demos/window.py", "demos/hud.py"),
     "gymnasium": ("envs/",),
-    "zmq": ("helios_world/bridge/", "helios_world/gateway/connection.py", "demos/doctor.py", "demos/bench_bridge.py"),
-    "aiohttp": ("helios_world/gateway/",),
-    "asyncio": ("helios_world/gateway/", "demos/gateway.py"),
+    "zmq": ("helios_world/bridge/", "helios_world/gateway/connection.py", "demos/doctor.py", "demos/bench_"),
+    "aiohttp": ("helios_world/gateway/", "demos/bench_rivals.py"),
+    "asyncio": ("helios_world/gateway/", "demos/gateway.py", "demos/bench_rivals.py"),
     "vizdoom": ("helios_world/training/game.py",),
     "av": ("helios_world/bridge/h264.py", "demos/recording.py", "demos/material.py"),
     "torch": (

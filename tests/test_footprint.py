@@ -86,7 +86,7 @@ def test_running_out_of_memory_is_one_line(monkeypatch):
 
     monkeypatch.setattr(ReleasedGenerator, "sample", out_of_memory)
     model = ReleasedGenerator.__new__(ReleasedGenerator)
-    model.drift_correction = 0.0
+    model.drift_correction, model.vae = 0.0, SimpleNamespace(device=torch.device("cpu"))
     model.card = SimpleNamespace(frames_per_chunk=33, frame_shape=(384, 640, 3))
     state = SimpleNamespace(first=True, history=torch.zeros(1), anchor=torch.zeros(1))
     with pytest.raises(UserError, match=r"too little memory for 1 world of 384x640 at a time: try --offload"):
