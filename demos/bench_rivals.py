@@ -40,7 +40,6 @@ def request_reply(seconds: float, size: str) -> dict[str, float]:
 def websocket(seconds: float, size: str) -> dict[str, float]:
     """A plain WebSocket (aiohttp) that sends a JPEG for every frame interval, whether it is read or not."""
     print(f"{size} jpeg by WebSocket", file=sys.stderr)
-    check_websocket()
     with process(_serve_websocket, SIZES[size], seconds) as port:
         return _figures(asyncio.run(_listen(int(port))), seconds)
 

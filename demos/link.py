@@ -48,7 +48,7 @@ class Link:
         self.stream: Any = None
         self.server = server
         self.seed = seed
-        self._joins, self.watches = joins or watches, watches
+        self._joins, self.watches = joins, watches
         self._connect, self._address, self._card, self._scene, self._start = connect, address, card, scene, start
         self._restarted = float("-inf")
         self._failure = ""

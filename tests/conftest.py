@@ -66,6 +66,16 @@ def address(served):
         yield address
 
 
+@pytest.fixture
+def process():
+    """A server of the fake world in a process of its own."""
+    from helios_world.bridge.process import ServerProcess
+
+    process = ServerProcess(["--fake"])
+    yield process
+    process.close()
+
+
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory):
     """Folder of a world pack with small networks and random weights: the doom world's sizes from outside."""

@@ -331,6 +331,14 @@ def godot(gateway):
             pilot.process.wait(5)
 
 
+def turning(godot, seconds):
+    """A pilot that holds left, and the frames of that time."""
+    pilot = godot()
+    pilot.hear("frame", 30.0)
+    pilot.say("press left")
+    return pilot, pilot.frames(seconds)
+
+
 def test_godot_streams_and_steers(godot):
     pilot = godot()
     assert pilot.hear("card", 30.0) == ["fake", "80", "64", "17.5"]
@@ -360,10 +368,7 @@ def test_godot_streams_and_steers(godot):
 
 
 def test_godot_survives_the_death_of_the_server(godot, server):
-    pilot = godot()
-    pilot.hear("frame", 30.0)
-    pilot.say("press left")
-    before = pilot.frames(3.0)
+    pilot, before = turning(godot, 3.0)
     server.kill()
     pilot.hear("lost", 3.0)
     server.start()
@@ -377,10 +382,7 @@ def test_godot_survives_the_death_of_the_server(godot, server):
 
 
 def test_godot_takes_its_world_up_again_at_another_gateway(godot, gateway):
-    pilot = godot()
-    pilot.hear("frame", 30.0)
-    pilot.say("press left")
-    before = pilot.frames(2.0)
+    pilot, before = turning(godot, 2.0)
     gateway.kill()
     pilot.hear("lost", 3.0)
     gateway.start()

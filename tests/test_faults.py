@@ -152,13 +152,6 @@ def test_a_player_sees_why_and_plays_on(served, fault):
         stream.close()
 
 
-@pytest.fixture
-def process():
-    process = ServerProcess(["--fake"])
-    yield process
-    process.close()
-
-
 @pytest.mark.parametrize("seconds", [0.6, 1.7, 2.7], ids=["shorter", "as long as", "longer than what tells"])
 def test_a_server_that_was_stopped_answers_what_it_was_asked(process, seconds):
     session = RemoteSession(process.wait_ready(20))

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from helios_world.action import Action
-from helios_world.bridge.process import ServerProcess
 from helios_world.bridge.server import WorldServer
 from helios_world.bridge.stream import WorldStream
 from helios_world.engine import WorldEngine
@@ -165,13 +164,6 @@ def test_a_full_server_is_waited_for(served):
         first.close()
         play(second, 5, until=reached(1))
         second.close()
-
-
-@pytest.fixture
-def process():
-    process = ServerProcess(["--fake"])
-    yield process
-    process.close()
 
 
 def test_a_killed_server_is_noticed_and_the_world_goes_on_where_it_was(process):

@@ -71,8 +71,7 @@ class _Stream(WorldStream):
         return self._ticket == self._had
 
     def vanish(self) -> None:
-        self._stop_monitor()
-        self._socket.close(0)
+        self._line.close()
 
 
 class Player:

@@ -11,6 +11,7 @@ from helios_world.action import NOOP, Action
 from helios_world.bridge import codecs, protocol
 from helios_world.bridge.door import LOOPBACK
 from helios_world.bridge.keys import ClientKeys
+from helios_world.bridge.line import Line
 from helios_world.card import WorldCard
 from helios_world.engine import Chunk
 from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError, check_name
@@ -43,7 +44,7 @@ class RemoteSession:
             raise UserError(f"timeout is {timeout}: must be above 0 seconds")
         self._address, self._timeout = address, timeout
         self._ticket, self._request, self._keys = ticket, 0, keys
-        self._socket: zmq.Socket | None = None
+        self._line: Line | None = None
         try:
             self._hello(time.monotonic() + timeout)
         except BaseException:
@@ -110,10 +111,9 @@ class RemoteSession:
 
     def close(self) -> None:
         """Ends the session on the server. No other call may follow but `close`."""
-        if self._socket is not None:
-            self._stop_monitor()
-            close_socket(self._socket)
-            self._socket = None
+        if self._line is not None:
+            close_socket(self._line.release())
+            self._line = None
 
     def _number(self) -> int:
         self._request += 1
@@ -125,7 +125,7 @@ class RemoteSession:
 
     def _ask(self, request: protocol.Message) -> protocol.Frames | protocol.Done:
         """The reply to `request`, which is sent again when the connection breaks or a share of the timeout is over."""
-        if self._socket is None:
+        if self._line is None:
             raise ConnectionLost("this session was closed")
         deadline = time.monotonic() + self._timeout
         parts = protocol.encode(request)
@@ -182,30 +182,20 @@ class RemoteSession:
 
     def _connect(self) -> None:
         """A fresh connection: nothing that was under way on the old one comes through."""
-        if self._socket is not None:
-            self._stop_monitor()
-            self._socket.close(0)
-        self._socket = open_socket(self._address, self._keys)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
-
-    def _stop_monitor(self) -> None:
-        self._socket.disable_monitor()
-        self._monitor.close(0)
+        if self._line is not None:
+            self._line.close()
+        self._line = Line(open_socket(self._address, self._keys))
 
     def _send(self, parts: list[bytes]) -> None:
-        self._socket.send_multipart(parts)
+        self._line.socket.send_multipart(parts)
 
     def _receive(self, until: float) -> protocol.Message | None:
         """The next message, or None at `until` or when the connection broke."""
         left = max(0.0, until - time.monotonic())
-        ready = dict(self._poller.poll(int(left * 1000)))
-        if self._socket not in ready:
+        if not self._line.wait(int(left * 1000)):
             return None
         try:
-            return protocol.decode(self._socket.recv_multipart())
+            return protocol.decode(self._line.socket.recv_multipart())
         except ProtocolError as error:
             raise ServerError("bad_message", f"{self._address} sent what is no message: {error}") from None
 

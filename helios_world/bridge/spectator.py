@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import open_socket
 from helios_world.bridge.keys import ClientKeys
+from helios_world.bridge.line import Line
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.bridge.stream import StreamStats, percentiles
 from helios_world.card import WorldCard
@@ -63,13 +63,9 @@ class Spectator:
         self._lost = False
         self._shown_at: deque[float] = deque(maxlen=_RECENT)
         self._seconds: deque[float] = deque(maxlen=_RECENT)
-        self._socket = open_socket(address, keys, kind=zmq.SUB)
-        self._socket.rcvhwm = HIGH_WATER
-        self._socket.subscribe(name)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        self._line = Line(open_socket(address, keys, kind=zmq.SUB))
+        self._line.socket.rcvhwm = HIGH_WATER
+        self._line.socket.subscribe(name)
 
     def start(self, *world: Any) -> None:
         """The player starts worlds; nothing happens."""
@@ -80,8 +76,7 @@ class Spectator:
     def tick(self) -> Shown | None:
         """The frame due now; the last one while none is, None before the first."""
         now = self._clock()
-        while self._monitor.poll(0):
-            recv_monitor_message(self._monitor)
+        while self._line.broke():
             self._lost = self._last is not None
             self.message = f"lost the server at {self._address}: waiting for it"
         while (message := self._receive()) is not None:
@@ -94,7 +89,7 @@ class Spectator:
         until = now + timeout
         if self._player is not None:
             until = min(until, self._player.next_event(now))
-        self._poller.poll(math.ceil(max(0.0, until - now) * 1000))
+        self._line.wait(math.ceil(max(0.0, until - now) * 1000))
 
     @property
     def status(self) -> str:
@@ -112,14 +107,12 @@ class Spectator:
 
     def close(self) -> None:
         """Ends the connection."""
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-        self._socket.close(0)
+        self._line.close()
 
     def _receive(self) -> protocol.Message | None:
         while True:
             try:
-                return protocol.decode_single(self._socket.recv(zmq.DONTWAIT))
+                return protocol.decode_single(self._line.socket.recv(zmq.DONTWAIT))
             except zmq.Again:
                 return None
             except ProtocolError as error:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import zmq
-from zmq.utils.monitor import recv_monitor_message
 
 from helios_world.action import check_buttons
 from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
 from helios_world.bridge.keys import ClientKeys
+from helios_world.bridge.line import Line
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, ServerError, UserError
@@ -138,7 +138,7 @@ class WorldStream:
         self._trips: deque[float] = deque(maxlen=_RECENT)
         self._key_to_pixels: deque[float] = deque(maxlen=_RECENT)
         self._autosaved_at = -math.inf
-        self._socket: zmq.Socket | None = None
+        self._line: Line | None = None
         self._ticked_at = clock()
         self._connect(self._ticked_at)
         self.message = f"waiting for {address}"
@@ -236,7 +236,7 @@ class WorldStream:
         until = now + timeout
         if self._live and not self._begun and self._frozen is None:
             until = min(until, self._player.next_event(now - self._behind) + self._behind)
-        self._poller.poll(math.ceil(max(0.0, until - now) * 1000))
+        self._line.wait(math.ceil(max(0.0, until - now) * 1000))
 
     @property
     def status(self) -> str:
@@ -266,27 +266,17 @@ class WorldStream:
 
     def close(self) -> None:
         """Ends the session and the connection."""
-        if self._socket is not None:
-            self._stop_monitor()
-            close_socket(self._socket)
-            self._socket = None
+        if self._line is not None:
+            close_socket(self._line.release())
+            self._line = None
 
     # Connection
 
-    def _stop_monitor(self) -> None:
-        self._socket.disable_monitor()
-        self._monitor.close(0)
-
     def _connect(self, now: float) -> None:
         """A fresh connection: nothing that was under way on the old one comes through."""
-        if self._socket is not None:
-            self._stop_monitor()
-            self._socket.close(0)
-        self._socket = open_socket(self._address, self._keys)
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._poller = zmq.Poller()
-        self._poller.register(self._socket, zmq.POLLIN)
-        self._poller.register(self._monitor, zmq.POLLIN)
+        if self._line is not None:
+            self._line.close()
+        self._line = Line(open_socket(self._address, self._keys))
         self._welcomed = self._live = False
         self._begun, self._saving, self._inviting = 0, {}, {}
         self._changes.clear()
@@ -300,8 +290,7 @@ class WorldStream:
 
     def _watch(self, now: float) -> None:
         """Finds out whether the server is still there, and tells it that we are."""
-        if self._monitor.poll(0):
-            recv_monitor_message(self._monitor)
+        if self._line.broke():
             self._lose(now, f"lost the server at {self._address}: waiting for it")
         elif now - self._heard_at > self._silence:
             self._lose(now, f"no answer from {self._address}: waiting for it")
@@ -316,7 +305,7 @@ class WorldStream:
     def _send(self, message: protocol.Message) -> bool:
         """False if the connection takes nothing more; the silence that follows ends it."""
         try:
-            self._socket.send_multipart(protocol.encode(message), zmq.DONTWAIT)
+            self._line.socket.send_multipart(protocol.encode(message), zmq.DONTWAIT)
         except zmq.Again:
             return False
         return True
@@ -324,7 +313,7 @@ class WorldStream:
     def _drain(self, now: float) -> None:
         while True:
             try:
-                parts = self._socket.recv_multipart(zmq.DONTWAIT)
+                parts = self._line.socket.recv_multipart(zmq.DONTWAIT)
             except zmq.Again:
                 return
             try:

@@ -95,9 +95,7 @@ def discriminator_loss(
     shaken = x + PIXEL_NOISE * torch.randn(x.shape, device=x.device, generator=generator)
     logits, _ = discriminator(torch.cat([x, y, shaken]))
     of_real, of_made, of_shaken = logits.float().chunk(3)
-    penalty = F.mse_loss(of_real, of_shaken) / PIXEL_NOISE**2
-    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
-    figures = {"versus": versus.detach(), "penalty": penalty.detach(), "told": (of_real > of_made).float().mean()}
+    versus, penalty, figures = _tell_apart(of_real, of_made, of_shaken, noise=PIXEL_NOISE)
     return versus + PIXEL_PENALTY_WEIGHT * penalty, figures
 
 
@@ -294,10 +292,8 @@ def critic_loss(
         window.actions.repeat_interleave(3, dim=0),
     )
     of_made, of_real, of_shaken = logits.unflatten(0, (recorded, 3)).unbind(1)
-    penalty = F.mse_loss(of_real, of_shaken)
-    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
-    figures |= {"versus": versus.detach(), "penalty": penalty.detach(), "told": (of_real > of_made).float().mean()}
-    return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures
+    versus, penalty, told = _tell_apart(of_real, of_made, of_shaken)
+    return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures | told
 
 
 def judged_loss(
@@ -316,6 +312,17 @@ def judged_loss(
 def regression_loss(chunk_BC1hw: Tensor, window: Window) -> Tensor:
     """|x - real chunk|^2: keeps a student near the truth where the past is recorded (DMD 1, arXiv 2311.18828)."""
     return F.mse_loss(chunk_BC1hw, window.clean.float())
+
+
+def _tell_apart(
+    of_real: Tensor, of_made: Tensor, of_shaken: Tensor, *, noise: float = 1.0
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """softplus(-D(real)) + softplus(D(made)), ((D(real) - D(shaken)) / noise)^2, and both as figures, with how often
+    real is told from made."""
+    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
+    penalty = F.mse_loss(of_real, of_shaken) / noise**2
+    told = (of_real > of_made).float().mean()
+    return versus, penalty, {"versus": versus.detach(), "penalty": penalty.detach(), "told": told}
 
 
 class Renoised(NamedTuple):
