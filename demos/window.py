@@ -23,7 +23,9 @@ from helios_world.card import WorldCard, default_scale
 from helios_world.controllers import Controller, Keyboard, check_bindings, keys_by_button
 from helios_world.demos.hud import Overlay, draw_icon, draw_overlay, help_sheet
 from helios_world.demos.link import Link
+from helios_world.demos.mouse import CaughtMouse
 from helios_world.demos.prompt_line import PromptLine
+from helios_world.demos.window_keys import MOUSE_KEY, PROMPT_KEY, RESERVED, WINDOW_KEYS
 from helios_world.drift import measure_drift
 from helios_world.errors import HeliosWorldError, UserError
 from helios_world.home import home_folder
@@ -35,22 +37,7 @@ HUD_SECONDS = 0.25  # between looks at the figures, which are unreadable when th
 BACKGROUND = (0, 0, 0)
 DEFAULT_SIZE = (160, 128)  # of a picture, until the world says otherwise
 
-PROMPT_KEY = ("Return", "tell the world what to show")
-WINDOW_KEYS = (
-    PROMPT_KEY,
-    ("R", "new world, next seed"),
-    ("Shift R", "same world from its start"),
-    ("P", "pause"),
-    ("F5 / F9", "quick-save / quick-load"),
-    ("F6 / F7", "let others watch / hand the world over"),
-    ("F3", "figures"),
-    ("F11", "full screen"),
-    ("F12", "screenshot"),
-    ("F1 / H", "this help"),
-    ("Esc", "quit"),
-)
 FADE = 3  # chunks over which the world comes to what it was told
-RESERVED = ("return", "r", "p", "h", "f1", "f3", "f5", "f6", "f7", "f9", "f11", "f12")
 
 
 class NoDisplay(HeliosWorldError):
@@ -91,6 +78,7 @@ class Window:
         self._steer, self._on_frame, self._clock = steer, on_frame, clock
         self._controller: Controller | None = None
         self._keyboard = Keyboard({})
+        self._mouse = CaughtMouse()
         self._steered: frozenset[str] = frozenset()
         self._steps: list[frozenset[str]] = []  # what the controller chose for chunk 1, 2, ...
         self._chunk: list[np.ndarray] = []  # frames of the chunk on screen, so far
@@ -143,7 +131,12 @@ class Window:
         elif event.type == pygame.KEYUP:
             self._keyboard.release(pygame.key.name(event.key))
             self._hold()
+        elif event.type == pygame.MOUSEBUTTONDOWN:
+            self._mouse.catch(self._has_mouse)
+        elif (movement := self._mouse.movement(event)) is not None:
+            self.link.stream.look(*movement)
         elif event.type == pygame.WINDOWFOCUSLOST:
+            self._mouse.catch(False)
             self._keyboard.release_all()
             self._hold()
         elif event.type in (pygame.WINDOWSIZECHANGED, pygame.WINDOWEXPOSED):
@@ -243,6 +236,12 @@ class Window:
         """Buttons held now, by keys or by the controller."""
         return self._keyboard.held | self._steered
 
+    @property
+    def _has_mouse(self) -> bool:
+        """Whether moving the mouse does something here."""
+        playing = self.link.stream is not None and self._controller is None and not self.link.watches
+        return playing and self._known is not None and self._known.mouse is not None
+
     def _hold(self) -> None:
         # With a controller the keys wait for `_steer_chunk`: what it chose must hold for exactly its chunk.
         if self.link.stream is not None and self._controller is None:
@@ -270,7 +269,7 @@ class Window:
 
     def _command_table(self) -> dict[int, Callable[[int], None]]:
         return {
-            pygame.K_ESCAPE: lambda mod: self._quit(),
+            pygame.K_ESCAPE: lambda mod: self._escape(),
             pygame.K_F1: lambda mod: self._toggle_help(),
             pygame.K_h: lambda mod: self._toggle_help(),
             pygame.K_F3: lambda mod: self._toggle_hud(),
@@ -285,8 +284,9 @@ class Window:
             pygame.K_RETURN: lambda mod: self._open_prompt(),
         }
 
-    def _quit(self) -> None:
-        self.done = True
+    def _escape(self) -> None:
+        self.done = not self._mouse.caught
+        self._mouse.catch(False)
 
     def _toggle_help(self) -> None:
         self._help = not self._help
@@ -440,7 +440,8 @@ class Window:
 
     def _sheet(self) -> tuple[tuple[str, str], ...]:
         told = self._known is not None and self._known.takes_prompt
-        keys = [line for line in WINDOW_KEYS if told or line is not PROMPT_KEY]
+        idle = {key for key, used in ((PROMPT_KEY, told), (MOUSE_KEY, self._has_mouse)) if not used}
+        keys = [line for line in WINDOW_KEYS if line not in idle]
         return help_sheet(keys_by_button(self._known.bindings) if self._known else {}, keys)
 
     def _words(self, now: float) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from helios_world.errors import PackError, UserError, check_name
+from helios_world.mouse import Mouse
 
 
 def default_scale(width: int) -> int:
@@ -27,6 +28,7 @@ class WorldCard:
         scenes: places a session can start in; the first is the default.
         bindings: key name (as pygame.key.name gives it) to button.
         takes_prompt: it can be told in words what is to be seen.
+        mouse: what moving the mouse does; None for nothing.
     """
 
     name: str
@@ -38,6 +40,7 @@ class WorldCard:
     scenes: tuple[str, ...]
     bindings: Mapping[str, str] = field(default_factory=dict)
     takes_prompt: bool = False
+    mouse: Mouse | None = None
 
     @property
     def chunk_seconds(self) -> float:
@@ -59,9 +62,11 @@ class WorldCard:
             raise UserError(f"world {self.name!r} takes no prompt: it shows what it was trained on")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON or msgpack can carry it."""
-        values = asdict(self)
-        return {**values, "buttons": list(self.buttons), "scenes": list(self.scenes), "bindings": dict(self.bindings)}
+        """As JSON or msgpack can carry it; without a mouse there is no key `mouse`."""
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "mouse"}
+        mouse = {} if self.mouse is None else {"mouse": self.mouse.to_dict()}
+        lists = {"buttons": list(self.buttons), "scenes": list(self.scenes), "bindings": dict(self.bindings)}
+        return {**values, **lists, **mouse}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WorldCard:
@@ -70,4 +75,6 @@ class WorldCard:
         if missing:
             raise PackError(f"world card lacks {', '.join(missing)}")
         picked = {f.name: values[f.name] for f in fields(cls) if f.name in values}
-        return cls(**{**picked, "buttons": tuple(picked["buttons"]), "scenes": tuple(picked["scenes"])})
+        buttons, mouse = tuple(picked["buttons"]), picked.get("mouse")
+        mouse = None if mouse is None else Mouse.from_dict(mouse, buttons)
+        return cls(**{**picked, "buttons": buttons, "scenes": tuple(picked["scenes"]), "mouse": mouse})

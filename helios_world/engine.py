@@ -117,7 +117,7 @@ class WorldEngine:
 
     def step(self, sessions: Sequence[Session], actions: Sequence[Action]) -> list[Chunk]:
         """One chunk for each session. All states change, or none does."""
-        rows = encode_actions(actions, self.card.buttons, self.card.frames_per_chunk)
+        rows = encode_actions(actions, self.card.buttons, self.card.frames_per_chunk, self.card.mouse)
         results: list[tuple[Session, WorldState, Chunk]] = []
         for low in range(0, len(sessions), self.max_batch):
             batch = sessions[low : low + self.max_batch]

@@ -11,6 +11,7 @@ import numpy as np
 
 from helios_world.card import WorldCard
 from helios_world.errors import UserError
+from helios_world.mouse import Mouse
 from helios_world.prompts import PromptTrack
 from helios_world.world import Frames, Start, WorldModel, WorldState, step_on
 
@@ -23,6 +24,7 @@ FAKE_CARD = WorldCard(
     buttons=("forward", "back", "strafe_left", "strafe_right", "turn_left", "turn_right", "attack"),
     scenes=("maze", "hall"),
     bindings={"w": "forward", "s": "back", "left": "turn_left", "right": "turn_right", "space": "attack"},
+    mouse=Mouse(30.0, left="turn_left", right="turn_right"),
 )
 
 

@@ -184,6 +184,20 @@ def test_a_phone_has_buttons_for_fingers(chromium, url):
     context.close()
 
 
+def test_a_click_catches_the_mouse_and_moving_it_turns(page, url):
+    enter(page, url)
+    page.click("#view")
+    page.wait_for_function("document.pointerLockElement !== null")
+    before = bars(page)
+    for step in range(1, 7):
+        page.mouse.move(450 - 25 * step, 350)
+    page.wait_for_timeout(700)
+    assert 0.3 < turned(before, bars(page)) < 2.0
+    still = bars(page)
+    page.wait_for_timeout(500)
+    assert abs(turned(still, bars(page))) < 0.1
+
+
 def test_a_wrong_token_is_refused_with_a_word_and_the_right_one_is_taken(page, url):
     page.goto(f"{url}#token=guess")
     page.wait_for_selector("#refused:has-text('wrong token')", timeout=10_000)

@@ -1,6 +1,7 @@
 """The world card travels as JSON and msgpack, and checks scenes."""
 
 import json
+from dataclasses import replace
 
 import msgpack
 import pytest
@@ -14,6 +15,11 @@ def test_a_card_survives_json_and_msgpack():
     values = FAKE_CARD.to_dict()
     assert WorldCard.from_dict(json.loads(json.dumps(values))) == FAKE_CARD
     assert WorldCard.from_dict(msgpack.unpackb(msgpack.packb(values))) == FAKE_CARD
+
+
+def test_a_card_without_a_mouse_has_no_such_key():
+    plain = replace(FAKE_CARD, mouse=None)
+    assert "mouse" not in plain.to_dict() and WorldCard.from_dict(plain.to_dict()) == plain
 
 
 def test_keys_of_later_versions_are_ignored_and_missing_ones_named():

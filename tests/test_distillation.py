@@ -26,6 +26,7 @@ from helios_world.training.losses import (
     flow_loss,
     judged_loss,
     ode_loss,
+    regression_loss,
     remember,
     student_chunk,
 )
@@ -241,3 +242,10 @@ def test_every_stage_runs_and_goes_on(tmp_path, capsys):
     assert (run / "teacher.safetensors").read_bytes() == teacher and "the teacher is" in capsys.readouterr().out
     log = [json.loads(line) for line in (run / "critic.jsonl").read_text().splitlines()]
     assert log[0]["penalty"] >= 0 and log[0]["versus"] > 0 and "match_1" in (run / "transformer.jsonl").read_text()
+
+
+def test_the_truth_is_asked_of_near_rows_alone():
+    window, chunk = small_window(), torch.randn(3, 16, 1, 8, 8, generator=seeded(8))
+    loss = regression_loss(chunk, window, torch.tensor([True, False, True]))
+    expected = (F.mse_loss(chunk[0], window.clean[0]) + F.mse_loss(chunk[2], window.clean[2])) / 2
+    torch.testing.assert_close(loss, expected)

@@ -19,7 +19,7 @@ SCRIPTS = sorted(PROJECT.glob("*.gd"))
 SENT = [
     protocol.Hello(protocol.VERSION, "test", "", ("jpeg",)),
     protocol.Reset(1, None, 0),
-    protocol.Act(1, 0.5, frozenset({"forward"}), 1),
+    protocol.Act(1, 0.5, frozenset({"forward"}), 1, (30.0, 0.0)),
     protocol.Prompt(1, "change", "rain", 3),
     protocol.Ping(0.5),
     protocol.Close(),

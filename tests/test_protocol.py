@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from helios_world.bridge import protocol
+from helios_world.bridge import card_fields, protocol
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError
+from helios_world.testing import FAKE_CARD
 from helios_world.world import Start
 
 counts = st.integers(0, (1 << 63) - 1)
@@ -64,8 +65,8 @@ by_type = {
         protocol.Hello, counts, short, st.text(max_size=64), st.lists(st.text(max_size=16), max_size=16).map(tuple)
     ),
     protocol.Reset: reset_messages(),
-    protocol.Step: st.builds(protocol.Step, counts, buttons),
-    protocol.Act: st.builds(protocol.Act, counts, numbers, buttons, counts),
+    protocol.Step: st.builds(protocol.Step, counts, buttons, st.tuples(numbers, numbers)),
+    protocol.Act: st.builds(protocol.Act, counts, numbers, buttons, counts, st.tuples(numbers, numbers)),
     protocol.Prompt: st.builds(
         protocol.Prompt, counts, st.sampled_from(protocol.PROMPT_VERBS), short, counts, st.none() | counts
     ),
@@ -176,6 +177,23 @@ def test_unknown_keys_are_ignored_so_that_a_later_version_may_add_some():
     assert protocol.decode([header, b""]) == protocol.Ping(1.5)
 
 
+@pytest.mark.parametrize("mouse", [None, 1.5, [1.0], [1.0, 2.0, 3.0], [1.0, "2"], [1.0, float("nan")], {"x": 1.0}])
+def test_a_mouse_is_two_numbers_or_is_not_there(mouse):
+    said = {"t": "act", "seq": 1, "sent_at": 0.5, "buttons": [], "wanted": 0}
+    assert protocol.decode([msgpack.packb(said), b""]) == protocol.Act(1, 0.5, frozenset())
+    with pytest.raises(ProtocolError, match=r"act\.mouse"):
+        protocol.decode([msgpack.packb({**said, "mouse": mouse}), b""])
+
+
+@pytest.mark.parametrize("mouse", [3, {}, {"counts": 0}, {"counts": 5, "left": "jump"}, {"counts": "5"}])
+def test_a_card_with_a_mouse_that_is_none_is_refused(mouse):
+    header, _ = protocol.encode(protocol.Welcome(1, FAKE_CARD, "", "raw", 0))
+    said = msgpack.unpackb(header)
+    said["card"]["mouse"] = mouse
+    with pytest.raises(ProtocolError, match=r"card\.mouse"):
+        protocol.decode([msgpack.packb(said), b""])
+
+
 def test_a_start_travels_exactly():
     rng = np.random.default_rng(0)
     video = rng.integers(0, 256, (5, 6, 7, 3), np.uint8)
@@ -195,5 +213,5 @@ def test_the_page_says_what_the_code_does(pytestconfig):
         assert name in rows, f"{name} is not there"
         missing = {key for key in checks if f"`{key}`" not in rows[name]}
         assert not missing, f"{name}: {missing}"
-    assert all(f"`{key}`" in page for key in protocol._CARD)
+    assert all(f"`{key}`" in page for key in card_fields.CARD)
     assert set(protocol.CODES) <= set(rows)

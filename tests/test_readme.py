@@ -73,7 +73,7 @@ def test_there_is_a_program_for_each_face():
 
 def test_every_key_of_the_window_is_shown():
     pytest.importorskip("pygame")
-    from helios_world.demos.window import WINDOW_KEYS
+    from helios_world.demos.window_keys import WINDOW_KEYS
 
     rows = re.findall(r"^\| (.*?) \|", README, re.MULTILINE)
     shown = {key for row in rows for key in row.split(", ")}

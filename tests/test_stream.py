@@ -92,6 +92,24 @@ def test_a_held_button_stays_held(stream):
         stream.hold({"jump"})
 
 
+def test_the_mouse_turns_by_as_much_as_it_moved(stream):
+    stream.start()
+    play(stream, until=reached(2))
+    before = stream._last.pixels[0, :, 0].astype(int)
+    for _ in range(6):
+        stream.look(-15.0, 4.0)
+    asked_in = stream._last.chunk
+    play(stream, until=reached(asked_in + 3))
+    after = stream._last.pixels[0, :, 0].astype(int)
+    turned = np.roll(before, 9)  # three frames of 30 counts, three pixels each
+    assert abs(after - turned).max() < 8, "but for the grain"
+    stream.pause(True)
+    stream.look(300.0, 0.0)
+    stream.pause(False)
+    play(stream, until=reached(stream._last.chunk + 2))
+    assert abs(stream._last.pixels[0, :, 0].astype(int) - turned).max() < 8, "a pause does not look"
+
+
 def test_pause_stops_the_world_and_going_on_skips_nothing(stream):
     stream.start()
     shown = play(stream, until=reached(2))

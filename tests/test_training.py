@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -30,6 +31,7 @@ from helios_world.training.loop import Length, Player, Schedule, SpikeGuard, mak
 from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss, rollout_loss
 from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
+from helios_world.training.stages import Batches
 
 ALONE = Rank(0, 1, torch.device("cpu"))
 
@@ -291,12 +293,14 @@ def test_a_pool_plays_on_from_what_was_made(data_set):
     for step in range(1, 4):
         pool.advance(-torch.full((3, 1, 1, 1, 1), float(step)), 1e9, seeded(step))
         assert pool.window.clean.flatten().tolist() == [100.0 + 4 * step] * 3
+        assert pool.played_B.tolist() == [step] * 3
         assert pool.window.history[0, 0, -step:, 0, 0].tolist() == [-float(k) for k in range(1, step + 1)]
         actions = source.recording.actions[96 + 4 * step : 100 + 4 * step]
         assert torch.equal(pool.window.actions[0, 0].view(4, 7), actions.float())
     assert torch.equal(pool.window.anchor, first.anchor), "a rollout keeps its anchor"
     pool.advance(first.clean, 1.0, seeded(9))
     assert pool.window.clean.flatten().tolist() == [100.0] * 3, "at length 1 every row starts anew"
+    assert pool.played_B.tolist() == [0] * 3
 
 
 def test_a_pool_ends_with_the_episode(data_set):
@@ -309,6 +313,17 @@ def test_a_pool_ends_with_the_episode(data_set):
         pool = RolloutPool(source, torch.tensor([end]), 2, seeded())
         pool.advance(pool.window.clean, 1e9, seeded(1))
         assert pool.window.clean.flatten().tolist() == [end + 1.0] * 2
+
+
+def test_rows_are_near_until_they_have_played_on_for_long(data_set):
+    args = SimpleNamespace(seed=0, batch=2, rollout_batch=3, rollout=1e9, near=2)
+    batches = Batches(args, numbered(data_set), torch.tensor([99]), ALONE)
+    wanted = [[True] * 5, [True] * 5, [True] * 2 + [False] * 3]
+    for expected in wanted:
+        assert batches.near().tolist() == expected
+        batches.advance(batches.pool.window.clean, 1.0, seeded(1))
+    args.rollout_batch = 0
+    assert Batches(args, numbered(data_set), torch.tensor([99]), ALONE).near().tolist() == [True] * 2
 
 
 def test_ranks_average_and_agree(tmp_path):

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +17,8 @@ from helios_world.bridge.stream import WorldStream
 from helios_world.controllers import KEY_NAMES, RandomController, Recording, Replay, ScriptController, parse_script
 from helios_world.demos.hud import Overlay, draw_overlay
 from helios_world.demos.link import Link
-from helios_world.demos.window import RESERVED, WINDOW_KEYS, NoDisplay, Window, scale_picture
+from helios_world.demos.window import NoDisplay, Window, scale_picture
+from helios_world.demos.window_keys import RESERVED, WINDOW_KEYS
 from helios_world.engine import WorldEngine
 from helios_world.errors import UserError
 from helios_world.testing import FAKE_CARD, FakeWorldModel
@@ -40,7 +42,7 @@ class StandIn:
         self.card = None
         self.status, self.message = "connecting", ""
         self.saved, self.saves, self.invitation = None, 0, None
-        self.holds, self.actions, self.starts, self.loads = [], [], [], []
+        self.holds, self.actions, self.starts, self.loads, self.looks = [], [], [], [], []
         self.closed, self.steer, self.seq = False, None, 0
         self.stats = SimpleNamespace(
             shown_fps=17.5, chunk_ms_p50=48.0, chunk_ms_p95=61.0, round_trip_ms_p50=50.0, round_trip_ms_p95=64.0,
@@ -62,6 +64,9 @@ class StandIn:
         self.holds.append(buttons)
         self.seq += 1
         self._latch.put(Action(buttons))
+
+    def look(self, x, y):
+        self.looks.append((x, y))
 
     def tick(self):
         if self.status == "lost":
@@ -178,6 +183,36 @@ def test_losing_the_keyboard_lets_go_of_every_key(open_window, clock):
     assert window.held == {"forward", "turn_left"}
     window.handle(pygame.event.Event(pygame.WINDOWFOCUSLOST))
     assert window.link.stream.holds[-1] == frozenset() == window.held
+
+
+def test_a_click_catches_the_mouse_and_escape_lets_it_go(open_window, clock):
+    window = open_window()
+    turn(window, clock)
+    moves = pygame.event.Event(pygame.MOUSEMOTION, rel=(-12, 3), pos=(5, 5), buttons=(0, 0, 0))
+    click = pygame.event.Event(pygame.MOUSEBUTTONDOWN, button=1, pos=(5, 5))
+    for event in (moves, click, moves, moves):
+        window.handle(event)
+    assert window.link.stream.looks == [(-12, 3), (-12, 3)], "only what moves after the click"
+    for event in (key(pygame.K_ESCAPE)[0], moves):
+        window.handle(event)
+    assert not window.done and len(window.link.stream.looks) == 2
+    for event in (click, pygame.event.Event(pygame.WINDOWFOCUSLOST), moves):
+        window.handle(event)
+    assert len(window.link.stream.looks) == 2, "who looks elsewhere has the mouse there"
+    window.handle(key(pygame.K_ESCAPE)[0])
+    assert window.done
+    assert "Click" in dict(window._sheet())
+
+
+@pytest.mark.parametrize("steered", [True, False])
+def test_the_mouse_stays_free_where_it_does_nothing(open_window, clock, steered):
+    window = open_window(steer=lambda card: RandomController(card.buttons, seed=0) if steered else None)
+    turn(window, clock)
+    if not steered:
+        window._known = replace(FAKE_CARD, mouse=None)
+    window.handle(pygame.event.Event(pygame.MOUSEBUTTONDOWN, button=1, pos=(5, 5)))
+    window.handle(pygame.event.Event(pygame.MOUSEMOTION, rel=(-12, 3), pos=(5, 5), buttons=(0, 0, 0)))
+    assert window.link.stream.looks == [] and "Click" not in dict(window._sheet())
 
 
 def test_it_draws_only_when_something_changed(open_window, clock):

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import msgpack
 
-from helios_world.bridge import fields, protocol
+from helios_world.bridge import card_fields, fields, protocol
 from helios_world.card import WorldCard
+from helios_world.mouse import STILL
 from helios_world.testing import FAKE_CARD
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "protocol"
@@ -31,6 +32,7 @@ FULLEST_CARD = WorldCard(
     bindings={"ä": "button 0", "": "button 1"},
     takes_prompt=True,
 )
+PLAIN_CARD = dataclasses.replace(FAKE_CARD, mouse=None)  # a reader may do without the mouse
 PLAIN_FRAMES = protocol.Frames(
     *(0, 7, 42, 12.25, (1, 2, 2, 3), "raw", (), 0.0452, 1e15), payload=bytes(range(244, 256))
 )
@@ -54,6 +56,8 @@ MESSAGES = {
     "act": protocol.Act(1, 0.125, frozenset({"attack"}), 3),
     "act that asks for nothing": protocol.Act((1 << 32) - 1, 1.0, frozenset()),
     "act, largest numbers": protocol.Act(MOST, 1e15, frozenset({WORDS, "é", "z"}), MOST),
+    "step with a mouse": protocol.Step(3, frozenset({"forward"}), (-70.0, 0.5)),
+    "act with a mouse": protocol.Act(2, 0.25, frozenset(), 4, (1234.0, -1e15)),
     "prompt": protocol.Prompt(4, "change", WORDS, 3),
     "prompt for later": protocol.Prompt(5, "queue", "x" * protocol.MAX_PROMPT, MOST, 12),
     "prompt withdrawn": protocol.Prompt(6, "cancel"),
@@ -69,7 +73,7 @@ MESSAGES = {
     "ping": protocol.Ping(1234.5678),
     "ping, negative zero": protocol.Ping(-0.0),
     "close": protocol.Close(),
-    "welcome": protocol.Welcome(1, FAKE_CARD, "0123456789abcdef" * 2, "raw", 0),
+    "welcome": protocol.Welcome(1, PLAIN_CARD, "0123456789abcdef" * 2, "raw", 0),
     "welcome, all that fits": protocol.Welcome(MOST, FULLEST_CARD, "f" * 64, "jpeg", MOST, MOST, MOST),
     "frames, raw": PLAIN_FRAMES,
     "frames, jpeg": JPEG_FRAMES,
@@ -213,7 +217,7 @@ def changed(message, change):
 
 
 def changed_card(change):
-    return changed(MESSAGES["welcome"], {"card": {**FAKE_CARD.to_dict(), **change}})
+    return changed(MESSAGES["welcome"], {"card": {**PLAIN_CARD.to_dict(), **change}})
 
 
 def without(message, key):
@@ -253,7 +257,8 @@ def as_json(value):
 
 
 def message_json(message):
-    named = {f.name: as_json(getattr(message, f.name)) for f in dataclasses.fields(message)}
+    values = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
+    named = {key: as_json(value) for key, value in values.items() if key != "mouse" or value != STILL}
     return {"t": type(message).__name__.lower(), **named}
 
 
@@ -274,10 +279,10 @@ def vectors():
 
 
 def schema():
-    """What schema.json holds. `optional`: may be nil; no key may be missing."""
+    """What schema.json holds. `optional`: may be nil; no key may be missing but those of `may_lack`."""
     whole = {
         protocol._arrays: {"type": "array", "maxItems": 3, "items": array_schema()},
-        protocol._card: card_schema(),
+        card_fields.read_card: card_schema(),
     }
     found = {}
     for name, (cls, checks) in protocol._KINDS.items():
@@ -291,7 +296,14 @@ def schema():
         "text_bytes": 4 * protocol.MAX_PROMPT,
     }
     limits |= {"list_items": protocol.MAX_LIST, "map_keys": protocol.MAX_MAP}
-    return {"version": protocol.VERSION, "limits": limits, "error_codes": list(protocol.CODES), "messages": found}
+    may_lack = list(protocol.OPTIONAL)
+    return {
+        "version": protocol.VERSION,
+        "may_lack": may_lack,
+        "limits": limits,
+        "error_codes": list(protocol.CODES),
+        "messages": found,
+    }
 
 
 def array_schema():
@@ -301,13 +313,16 @@ def array_schema():
 
 
 def card_schema():
-    name = fields.schema_of(protocol._NAME)
-    parts = {key: fields.schema_of(check) for key, check in protocol._CARD.items()}
+    name = fields.schema_of(card_fields.NAME)
+    parts = {key: fields.schema_of(check) for key, check in card_fields.CARD.items()}
     for key in ("height", "width", "frames_per_chunk"):
         parts[key] = {**parts[key], "minimum": 1}
     parts["fps"] = {"type": "number", "exclusiveMinimum": 0, "maximum": fields.MAX_NUMBER}
     parts["scenes"] = {**parts["scenes"], "minItems": 1}
     parts["bindings"] = {"type": "object", "propertyNames": name, "additionalProperties": name}
+    buttons = {key: {"type": "string", "maxLength": 64} for key in ("left", "right", "up", "down")}
+    counts = {"type": "number", "exclusiveMinimum": 0}
+    parts["mouse"] = {"type": "object", "properties": {"counts": counts, **buttons}, "optional": True}
     return {"type": "object", "properties": parts}
 
 

@@ -78,9 +78,9 @@ public:
         return chunk(ask({write, {}, Kind::world}));
     }
 
-    /// Lock-step: one chunk under `buttons`, held for all its frames.
-    Chunk step(const protocol::Buttons& buttons = {}) {
-        return chunk(ask({[=](std::uint64_t request) { return protocol::step(request, buttons); }, {}, Kind::step}));
+    /// Lock-step: one chunk under `buttons`, held for all its frames, and a movement of the mouse.
+    Chunk step(const protocol::Buttons& buttons = {}, const protocol::Movement& mouse = {}) {
+        return chunk(ask({[=](std::uint64_t n) { return protocol::step(n, buttons, mouse); }, {}, Kind::step}));
     }
 
     /// This world as bytes.
@@ -102,6 +102,11 @@ public:
         if (buttons == held_) return;
         held_ = buttons;
         if (playing_ && live_) act(0);
+    }
+
+    /// Real time: the mouse moved by so many counts, right and down; the next chunk that is asked for includes it.
+    void look(double x, double y) {
+        mouse_.first += x, mouse_.second += y;
     }
 
     /// Real time: the frame due now, if it was not given before. Never waits; to be called for every picture.
@@ -443,7 +448,7 @@ private:
 
     void act(std::uint64_t wanted) {
         acted_at_ = now();
-        send(protocol::act(++seq_, acted_at_, held_, wanted));
+        send(protocol::act(++seq_, acted_at_, held_, wanted, mouse_));
     }
 
     std::string address_;
@@ -466,6 +471,7 @@ private:
     bool live_ = false;              // the server's session has our world
     bool lost_ = false, playing_ = false;
     protocol::Buttons held_;
+    std::pair<double, double> mouse_;  // where it is; only differences count
     std::uint64_t seq_ = 0, asked_ = 0;
     double asked_at_ = 0, acted_at_ = 0, heard_at_ = 0, pinged_at_ = 0, saved_at_ = -1e9;
     std::deque<double> seconds_, trips_, ages_, shown_at_;

@@ -80,6 +80,7 @@ using Message = std::variant<Welcome, Frames, Done, Failure, Pong>;
 // What a client sends: headers. Payloads go as they are.
 
 using Buttons = std::vector<std::string>;
+using Movement = std::optional<std::pair<double, double>>;  // of the mouse, right and down; may be left out
 using Arrays = std::vector<std::pair<std::string, std::vector<std::uint64_t>>>;
 
 class Header {
@@ -108,6 +109,12 @@ public:
     Header& buttons(const Buttons& held) {  // each once, sorted: equal messages are equal bytes
         const std::set<std::string> sorted(held.begin(), held.end());
         return texts("buttons", {sorted.begin(), sorted.end()});
+    }
+
+    Header& mouse(const Movement& movement) {
+        if (!movement) return *this;
+        key("mouse"), writer_.list(2), writer_.real(movement->first), writer_.real(movement->second);
+        return *this;
     }
 
     Header& arrays(const Arrays& arrays) {
@@ -144,11 +151,17 @@ inline Bytes reset(std::uint64_t request, const std::optional<std::string>& scen
         .put("prompt", prompt)
         .arrays(arrays);
 }
-inline Bytes step(std::uint64_t request, const Buttons& held) {
-    return Header("step", 2).put("request", request).buttons(held);
+inline Bytes step(std::uint64_t request, const Buttons& held, const Movement& mouse = {}) {
+    return Header("step", mouse ? 3 : 2).put("request", request).buttons(held).mouse(mouse);
 }
-inline Bytes act(std::uint64_t seq, double sent_at, const Buttons& held, std::uint64_t wanted) {
-    return Header("act", 4).put("seq", seq).real("sent_at", sent_at).buttons(held).put("wanted", wanted);
+inline Bytes act(std::uint64_t seq, double sent_at, const Buttons& held, std::uint64_t wanted,
+                 const Movement& mouse = {}) {
+    return Header("act", mouse ? 5 : 4)
+        .put("seq", seq)
+        .real("sent_at", sent_at)
+        .buttons(held)
+        .put("wanted", wanted)
+        .mouse(mouse);
 }
 inline Bytes prompt(std::uint64_t request, const std::string& verb, const std::string& text, std::uint64_t over,
                     std::optional<std::uint64_t> after) {

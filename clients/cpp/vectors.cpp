@@ -41,17 +41,23 @@ static std::optional<T> maybe(const json& value) {
     return value.is_null() ? std::nullopt : std::optional<T>(value.get<T>());
 }
 
+static protocol::Movement mouse(const json& m) {
+    if (!m.contains("mouse")) return std::nullopt;
+    return std::pair(m.at("mouse").at(0).get<double>(), m.at("mouse").at(1).get<double>());
+}
+
 static helios::Bytes encode(const json& m) {
     const std::string t = m.at("t");
     if (t == "hello") return protocol::hello(count(m.at("version")), m.at("client"), m.at("session"), m.at("codecs"));
     if (t == "ping") return protocol::ping(m.at("sent_at"));
     if (t == "close") return protocol::close();
-    if (t == "act") return protocol::act(count(m.at("seq")), m.at("sent_at"), m.at("buttons"), count(m.at("wanted")));
+    if (t == "act")
+        return protocol::act(count(m.at("seq")), m.at("sent_at"), m.at("buttons"), count(m.at("wanted")), mouse(m));
     const std::uint64_t request = count(m.at("request"));
     if (t == "reset")
         return protocol::reset(request, maybe<std::string>(m.at("scene")), count(m.at("seed")),
                                maybe<std::string>(m.at("prompt")), m.at("arrays"));
-    if (t == "step") return protocol::step(request, m.at("buttons"));
+    if (t == "step") return protocol::step(request, m.at("buttons"), mouse(m));
     if (t == "prompt")
         return protocol::prompt(request, m.at("verb"), m.at("text"), count(m.at("over")),
                                 m.at("after").is_null() ? std::nullopt : std::optional(count(m.at("after"))));

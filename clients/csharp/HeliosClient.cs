@@ -85,6 +85,7 @@ namespace Helios
         byte[] kept; // the newest snapshot: what the world goes on from when the server forgot it
         bool live, lost, playing; // live: the server's session has our world
         string[] held = new string[0];
+        double[] mouse = new double[2]; // where it is; only differences count
         double askedAt, actedAt, heardAt, pingedAt, savedAt = double.NegativeInfinity;
         readonly Queue<double> seconds = new Queue<double>(), trips = new Queue<double>();
         readonly Queue<double> ages = new Queue<double>(), shownAt = new Queue<double>();
@@ -155,6 +156,12 @@ namespace Helios
             if (buttons.SequenceEqual(held)) return;
             held = buttons;
             if (playing && live) Act(0);
+        }
+
+        /// <summary>Real time: the mouse moved by so many counts, right and down.</summary>
+        public void Look(double x, double y)
+        {
+            mouse = new[] { mouse[0] + x, mouse[1] + y };
         }
 
         /// <summary>Real time: the frame due now if it was not given before, else null. Never waits.</summary>
@@ -470,7 +477,7 @@ namespace Helios
         void Act(ulong wanted)
         {
             actedAt = Now();
-            socket.Send(Sent.Act(++seq, actedAt, held, wanted), Empty);
+            socket.Send(Sent.Act(++seq, actedAt, held, wanted, mouse), Empty);
         }
     }
 }

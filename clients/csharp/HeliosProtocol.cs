@@ -90,15 +90,19 @@ namespace Helios
                 .Text("prompt", prompt).Arrays("arrays", arrays).Bytes;
         }
 
-        public static byte[] Step(ulong request, IEnumerable<string> buttons)
+        /// <param name="mouse">Movement, right and down; may be null.</param>
+        public static byte[] Step(ulong request, IEnumerable<string> buttons, double[] mouse = null)
         {
-            return new Header("step", 2).Count("request", request).Buttons(buttons).Bytes;
+            return new Header("step", mouse == null ? 2 : 3).Count("request", request).Buttons(buttons)
+                .Mouse(mouse).Bytes;
         }
 
-        public static byte[] Act(ulong seq, double sentAt, IEnumerable<string> buttons, ulong wanted)
+        /// <param name="mouse">Where it is; only differences count. May be null.</param>
+        public static byte[] Act(ulong seq, double sentAt, IEnumerable<string> buttons, ulong wanted,
+            double[] mouse = null)
         {
-            return new Header("act", 4).Count("seq", seq).Real("sent_at", sentAt).Buttons(buttons)
-                .Count("wanted", wanted).Bytes;
+            return new Header("act", mouse == null ? 4 : 5).Count("seq", seq).Real("sent_at", sentAt).Buttons(buttons)
+                .Count("wanted", wanted).Mouse(mouse).Bytes;
         }
 
         public static byte[] Prompt(ulong request, string verb, string text, ulong over, ulong? after)
@@ -185,6 +189,15 @@ namespace Helios
                 string[] sorted = held.Distinct().ToArray();
                 Array.Sort(sorted, CompareUtf8);
                 return Texts("buttons", sorted);
+            }
+
+            public Header Mouse(double[] position)
+            {
+                if (position == null) return this;
+                writer.Text("mouse");
+                writer.List(2);
+                foreach (double distance in position) writer.Real(distance);
+                return this;
             }
 
             public Header Arrays(string name, KeyValuePair<string, ulong[]>[] arrays)

@@ -42,6 +42,7 @@ var _request := 0
 var _begun := 0  # number of an unanswered reset
 var _wish := -1  # seed that was asked for and did not come yet
 var _held: Array[String] = []
+var _mouse := Vector2.ZERO  # where it is; only differences count
 var _seq := 0
 var _heard_at := 0.0
 var _pinged_at := 0.0
@@ -100,6 +101,11 @@ func hold(buttons: Array[String]) -> void:
 	_held = buttons.duplicate()
 	if _is_live:
 		_act(_clock())
+
+
+## The mouse moved by so much, right and down; the next chunk that is asked for includes it.
+func look(movement: Vector2) -> void:
+	_mouse += movement
 
 
 ## Tells the world what to show, in words, if its card says `takes_prompt`.
@@ -197,7 +203,8 @@ func _steer(now: float) -> void:
 func _act(now: float, wanted := 0) -> void:
 	_acted_at = now
 	_seq += 1
-	_send("act", {"seq": _seq, "sent_at": now, "buttons": _held, "wanted": wanted})
+	var mouse := [_mouse.x, _mouse.y]
+	_send("act", {"seq": _seq, "sent_at": now, "buttons": _held, "wanted": wanted, "mouse": mouse})
 
 
 func _send(kind: String, fields: Dictionary) -> void:

@@ -64,6 +64,7 @@ export class HeliosClient extends EventEmitter {
   #playing = false;
   #player = null;
   #held = [];
+  #mouse = [0, 0]; // where it is; only differences count
   #seq = 0;
   #asked = { chunk: 0, at: 0 };
   #heardAt = 0;
@@ -114,9 +115,9 @@ export class HeliosClient extends EventEmitter {
     return this.#chunk(await this.#ask({ t: "reset", scene, seed, prompt, arrays: [] }));
   }
 
-  /** Lock-step: one chunk under `buttons`, held for all its frames. */
-  async step(buttons = []) {
-    return this.#chunk(await this.#ask({ t: "step", buttons }));
+  /** Lock-step: one chunk under `buttons`, held for all its frames, and a movement [x, y] of the mouse, in counts. */
+  async step(buttons = [], mouse = null) {
+    return this.#chunk(await this.#ask({ t: "step", buttons, mouse }));
   }
 
   /** This world as bytes. */
@@ -140,6 +141,11 @@ export class HeliosClient extends EventEmitter {
     if (held.join("\n") === this.#held.join("\n")) return;
     this.#held = held;
     if (this.#playing && this.#live) this.#act(0);
+  }
+
+  /** Real time: the mouse moved by so many counts, right and down; the next chunk that is asked for includes it. */
+  look(x, y) {
+    this.#mouse = [this.#mouse[0] + x, this.#mouse[1] + y];
   }
 
   /** Real time: every frame when it is due, until the client is closed. A slow reader misses frames, never waits. */
@@ -439,7 +445,7 @@ export class HeliosClient extends EventEmitter {
   }
 
   #act(wanted) {
-    this.#send({ t: "act", seq: ++this.#seq, sent_at: clock(), buttons: this.#held, wanted });
+    this.#send({ t: "act", seq: ++this.#seq, sent_at: clock(), buttons: this.#held, wanted, mouse: this.#mouse });
   }
 }
 

@@ -25,6 +25,10 @@ const put = {
   buttons: (writer, values) => writeTexts(writer, [...new Set(values)].sort(byCodePoint)),
   textOrNil: (writer, value) => (value === null ? writer.nil() : writer.text(value)),
   countOrNil: (writer, value) => (value === null ? writer.nil() : writer.count(value)),
+  pair: (writer, values) => {
+    writer.list(2);
+    for (const value of values) writer.float(value);
+  },
   arrays: (writer, values) => {
     writer.list(values.length);
     for (const [name, shape] of values) {
@@ -38,8 +42,8 @@ const put = {
 const SENT = {
   hello: { version: put.count, client: put.text, session: put.text, codecs: put.texts },
   reset: { request: put.count, scene: put.textOrNil, seed: put.count, prompt: put.textOrNil, arrays: put.arrays },
-  step: { request: put.count, buttons: put.buttons },
-  act: { seq: put.count, sent_at: put.float, buttons: put.buttons, wanted: put.count },
+  step: { request: put.count, buttons: put.buttons, mouse: put.pair },
+  act: { seq: put.count, sent_at: put.float, buttons: put.buttons, wanted: put.count, mouse: put.pair },
   prompt: { request: put.count, verb: put.text, text: put.text, over: put.count, after: put.countOrNil },
   snapshot: { request: put.count },
   restore: { request: put.count },
@@ -49,9 +53,9 @@ const SENT = {
   close: {},
 };
 
-/** The two parts of a client's message, such as {t: "step", request: 1, buttons: ["forward"]}. */
+/** The two parts of a client's message, such as {t: "step", request: 1, buttons: ["forward"]}; `mouse` may be missing. */
 export function encode(message) {
-  const fields = Object.entries(SENT[message.t]);
+  const fields = Object.entries(SENT[message.t]).filter(([name]) => name !== "mouse" || message.mouse);
   const writer = new Writer();
   writer.map(fields.length + 1);
   writer.text("t");

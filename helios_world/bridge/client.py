@@ -66,7 +66,7 @@ class RemoteSession:
 
     def step(self, action: Action = NOOP) -> Chunk:
         """One chunk under `action`, held for all its frames."""
-        return self._chunk(protocol.Step(self._number(), action.buttons))
+        return self._chunk(protocol.Step(self._number(), action.buttons, action.mouse))
 
     def change_prompt(self, prompt: str, *, over: int = 1) -> None:
         """Towards `prompt` from the next chunk on, over `over` chunks; 1 is a cut. What is queued stays."""

@@ -111,3 +111,10 @@ sizes = list_of(count, 1024)
 @takes(type="array", items={"type": "string", "maxLength": 64}, maxItems=64, uniqueItems=True)
 def buttons(name: str, value: Any) -> frozenset[str]:
     return frozenset(list_of(text(64), 64)(name, value))
+
+
+@takes(type="array", items=schema_of(number), minItems=2, maxItems=2)
+def pair(name: str, value: Any) -> tuple[float, float]:
+    if type(value) is not list or len(value) != 2:
+        raise ProtocolError(f"{name} must be a list of two numbers")
+    return number(name, value[0]), number(name, value[1])

@@ -16,8 +16,10 @@ import msgpack
 import numpy as np
 
 from helios_world.bridge import fields as check
+from helios_world.bridge.card_fields import NAME, read_card
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, UserError
+from helios_world.mouse import STILL, Movement
 from helios_world.world import Start
 
 VERSION = 1
@@ -79,23 +81,27 @@ class Reset:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Lock-step: one chunk under these buttons; answered by Frames."""
+    """Lock-step: one chunk under these buttons and this movement of the mouse; answered by Frames."""
 
     request: int
     buttons: frozenset[str]
+    mouse: Movement = STILL
 
 
 @dataclass(frozen=True, slots=True)
 class Act:
     """Real time: what is held from now on. `wanted`: index of the chunk to make now, 0 for none.
 
-    `seq` rises with every Act; `sent_at` is the client's clock in seconds and comes back as it was.
+    `seq` rises with every Act; `sent_at` is the client's clock in seconds and comes back as it was. `mouse`: where it
+    is on an endless table, so that an Act that is lost or repeated changes nothing; the first one of a connection says
+    where it begins.
     """
 
     seq: int
     sent_at: float
     buttons: frozenset[str]
     wanted: int = 0
+    mouse: Movement = STILL
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +244,7 @@ def encode(message: Message) -> list[bytes]:
         value = getattr(message, f.name)
         if f.name == "payload":
             payload = value
-        else:
+        elif f.name not in OPTIONAL or value != f.default:
             header[f.name] = _plain(value)
     return [msgpack.packb(header, use_bin_type=True), payload]
 
@@ -259,6 +265,8 @@ def decode(parts: Sequence[bytes]) -> Message:
     values: dict[str, Any] = {}
     for name, fits in checks.items():
         if name not in header:
+            if name in OPTIONAL:
+                continue
             raise ProtocolError(f"{kind} lacks {name}")
         values[name] = fits(f"{kind}.{name}", header[name])
     if "payload" in cls.__dataclass_fields__:
@@ -363,23 +371,6 @@ def _arrays(name: str, value: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
     return check.list_of(array, len(_START_DTYPES))(name, value)
 
 
-def _card(name: str, value: Any) -> WorldCard:
-    if type(value) is not dict:
-        raise ProtocolError(f"{name} must be a map")
-    found = {}
-    for key, fits in _CARD.items():
-        if key not in value:
-            raise ProtocolError(f"{name} lacks {key}")
-        found[key] = fits(f"{name}.{key}", value[key])
-    bindings = value.get("bindings")
-    if type(bindings) is not dict:
-        raise ProtocolError(f"{name}.bindings must be a map")
-    pairs = {_NAME(name, key): _NAME(name, button) for key, button in bindings.items()}
-    if not found["scenes"] or min(found["height"], found["width"], found["fps"], found["frames_per_chunk"]) <= 0:
-        raise ProtocolError(f"{name} must have a scene and sizes above 0")
-    return WorldCard(**found, bindings=pairs)
-
-
 def _check_frames(message: Frames) -> None:
     if len(message.shape) != 4:  # the text goes to the sender: it must not be longer than a message may be
         raise ProtocolError(f"frames have {len(message.shape)} axes: must have 4")
@@ -407,24 +398,14 @@ def _check_start(message: Reset) -> None:
         raise ProtocolError(f"start arrays take {size} bytes, payload has {len(message.payload)}")
 
 
-_NAME = check.text(256)
-_CARD: dict[str, check.Check] = {
-    "name": _NAME,
-    "height": check.count,
-    "width": check.count,
-    "fps": check.number,
-    "frames_per_chunk": check.count,
-    "buttons": check.list_of(check.text(64), 64),
-    "scenes": check.list_of(_NAME, 256),
-    "takes_prompt": check.flag,
-}
 _REQUEST: dict[str, check.Check] = {"request": check.count}
+OPTIONAL = ("mouse",)  # keys that a message may lack
 _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
     "hello": (
         Hello,
         {
             "version": check.count,
-            "client": _NAME,
+            "client": NAME,
             "session": check.text(64),
             "codecs": check.list_of(check.text(16), 16),
         },
@@ -433,14 +414,23 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
         Reset,
         {
             **_REQUEST,
-            "scene": check.or_none(_NAME),
+            "scene": check.or_none(NAME),
             "seed": check.count,
             "prompt": check.or_none(check.text(MAX_PROMPT)),
             "arrays": _arrays,
         },
     ),
-    "step": (Step, {**_REQUEST, "buttons": check.buttons}),
-    "act": (Act, {"seq": check.count, "sent_at": check.number, "buttons": check.buttons, "wanted": check.count}),
+    "step": (Step, {**_REQUEST, "buttons": check.buttons, "mouse": check.pair}),
+    "act": (
+        Act,
+        {
+            "seq": check.count,
+            "sent_at": check.number,
+            "buttons": check.buttons,
+            "wanted": check.count,
+            "mouse": check.pair,
+        },
+    ),
     "prompt": (
         Prompt,
         {
@@ -461,7 +451,7 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
         Welcome,
         {
             "version": check.count,
-            "card": _card,
+            "card": read_card,
             "session": check.text(64),
             "codec": check.one_of(CODECS),
             "chunk": check.count,

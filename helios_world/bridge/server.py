@@ -167,7 +167,7 @@ class WorldServer:
         seat.codec = codec
         if seat.peer is None:
             # What was held or asked for belonged to a connection that is gone.
-            seat.latch, seat.wanted, seat.seq = ActionLatch(), 0, 0
+            seat.latch, seat.wanted, seat.seq = self._new_latch(), 0, 0
         seat.peer, seat.heard = peer, self._clock()
         self._by_peer[peer] = seat
         self._send(peer, self._card_for(seat, seat.ticket))
@@ -200,6 +200,7 @@ class WorldServer:
             return
         seat.real_time = True
         seat.latch.put(Action(held))
+        seat.latch.point(act.mouse)
         seat.seq, seat.sent_at = act.seq, act.sent_at
         if not act.wanted:
             return
@@ -228,7 +229,7 @@ class WorldServer:
         try:
             if isinstance(message, protocol.Step):
                 held = check_buttons(message.buttons, self._engine.card.buttons)
-                seat.step = (message.request, Action(held))
+                seat.step = (message.request, Action(held, message.mouse))
             else:
                 self._reply(seat, self._do(seat, message))
         except UserError as error:
@@ -375,8 +376,12 @@ class WorldServer:
 
     def _new_seat(self, session: Session | None, key: str) -> Seat:
         seat = Seat(secrets.token_hex(16), None, self._clock(), session, key)
+        seat.latch = self._new_latch()
         self._seats[seat.ticket] = seat
         return seat
+
+    def _new_latch(self) -> ActionLatch:
+        return ActionLatch(self._engine.card.mouse, self._engine.card.frames_per_chunk)
 
     def _leave(self, seat: Seat) -> None:
         """The connection is gone or has another session; the world waits for its ticket until the lease is over."""

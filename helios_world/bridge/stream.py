@@ -23,6 +23,7 @@ from helios_world.bridge.line import Line
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, ServerError, UserError
+from helios_world.mouse import STILL
 from helios_world.world import Start
 
 SILENCE = 1.5  # seconds without a word after which the server counts as lost; slow worlds get three chunks more
@@ -130,6 +131,7 @@ class WorldStream:
         self._frozen: float | None = None  # player time of a pause
         self._behind = 0.0  # clock minus player time: how long pauses took
         self._held: frozenset[str] = frozenset()
+        self._mouse = STILL  # moved in all
         self._seq = 0
         self._changes: deque[tuple[int, float]] = deque(maxlen=_RECENT)  # inputs not seen in pixels yet
         self._asked = (0, 0.0)  # chunk and when
@@ -203,6 +205,11 @@ class WorldStream:
         self._held = held
         if self._live and self._act(self._clock()) and self.status == "playing":
             self._changes.append((self._seq, self._clock()))
+
+    def look(self, x: float, y: float) -> None:
+        """The mouse moved by so many counts, right and down. The next chunk that is asked for includes it."""
+        if self.status == "playing":
+            self._mouse = (self._mouse[0] + x, self._mouse[1] + y)
 
     def pause(self, paused: bool) -> None:
         """Stops world time, or lets it go on; inputs are kept."""
@@ -422,7 +429,7 @@ class WorldStream:
     def _act(self, now: float, wanted: int = 0) -> bool:
         self._seq += 1
         self._acted_at = now
-        return self._send(protocol.Act(self._seq, now, self._held, wanted))
+        return self._send(protocol.Act(self._seq, now, self._held, wanted, self._mouse))
 
     def _ask_snapshot(self, *, own: bool) -> None:
         self._request += 1

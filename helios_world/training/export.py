@@ -70,7 +70,7 @@ def export(args: argparse.Namespace) -> None:
     from helios_world.model.vae import VideoVAE
     from helios_world.pack import Networks, Pack
     from helios_world.training.data import load_recording
-    from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, WIDTH
+    from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, MOUSE, WIDTH
 
     config, *others = (
         json.loads((run / "config.json").read_text(encoding="utf-8")) for run in (args.run, *args.average)
@@ -82,7 +82,7 @@ def export(args: argparse.Namespace) -> None:
     recording = load_recording(args.data, torch.device("cpu"))
     scene = recording.facts["scene"]
     starts = choose_starts(vae.eval(), recording, sum(transformer.history_sizes), args.starts, args.seed)
-    card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, (scene,), BINDINGS)
+    card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, (scene,), BINDINGS, mouse=MOUSE)
     note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
     provenance = {"data": recording.facts, "training": config["arguments"], **note}
     if others:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from helios_world.errors import MissingExtra, UserError, check_name
+from helios_world.mouse import Mouse
 
 BUTTONS = ("forward", "back", "strafe_left", "strafe_right", "turn_left", "turn_right", "attack")
 GAME_BUTTONS = ("MOVE_FORWARD", "MOVE_BACKWARD", "MOVE_LEFT", "MOVE_RIGHT", "TURN_LEFT", "TURN_RIGHT", "ATTACK")
@@ -30,6 +31,7 @@ BINDINGS = {
     "e": "turn_right",
     "space": "attack",
 }
+MOUSE = Mouse(35.0, left="turn_left", right="turn_right")  # a frame of turning is 3.5 to 7 degrees: a tenth a count
 
 
 @dataclass(frozen=True, slots=True)

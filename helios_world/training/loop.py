@@ -88,6 +88,7 @@ class Player:
         with torch.autocast(rank.device.type, torch.bfloat16):
             loss, figures = self._loss(generator, progress)
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        gradients = [g if g is None else _laid_out_as(p, g) for p, g in zip(self._parameters, gradients, strict=True)]
         known = [gradient for gradient in gradients if gradient is not None]
         rank.average(known)
         norm = self._guard.clip(known)
@@ -196,6 +197,14 @@ class SpikeGuard:
         for gradient in gradients:
             gradient.masked_fill_(spike, 0.0)  # a product with 0 would keep what is not a number
         return norm
+
+
+def _laid_out_as(parameter: Tensor, gradient: Tensor) -> Tensor:
+    """The gradient in the format and strides of its parameter: fused optimisers ask for both, and `torch.autograd.grad`
+    promises neither."""
+    if gradient.dtype == parameter.dtype and gradient.stride() == parameter.stride():
+        return gradient
+    return torch.empty_like(parameter).copy_(gradient)
 
 
 def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:

@@ -34,7 +34,8 @@ START_SHARE = 0.5  # of draws at the very start of their level, where a one-step
 SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
 LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work is judged
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
-PIXEL_PENALTY_WEIGHT = 0.1  # of a discriminator's R1
+MOST_WEIGHT = 10.0  # that a decoder's adversarial loss is scaled up by: a discriminator that knows little is not heeded
+PIXEL_PENALTY_WEIGHT = 0.01  # of a discriminator's R1
 PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
 EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
 
@@ -60,7 +61,8 @@ def decoder_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """error + a softplus(-D(y)) + 0.25 b mean |f(x) - f(y)|, f the features of D; error as in `autoencoder_loss`.
 
-    a and b make the gradients by y as large as the error's (arXiv 2012.09841, equation 7, does so one layer earlier).
+    a and b make the gradients by y as large as the error's (arXiv 2012.09841, equation 7, does so one layer earlier);
+    a is at most 10.
     Of the autoencoder only the decoder gets gradients, so latents keep their meaning.
     """
     x = from_bytes(frames_BTHW3, torch.float32)
@@ -78,6 +80,7 @@ def decoder_loss(
     likeness = torch.stack([F.l1_loss(f.float(), g.float()) for f, g in zip(features, wanted, strict=True)]).mean()
     usual, *others = (torch.autograd.grad(part, y, retain_graph=True)[0].norm() for part in (error, fooled, likeness))
     a, b = (usual / (other + 1e-6) for other in others)
+    a = a.clamp(max=MOST_WEIGHT)
     figures |= {"fooled": fooled.detach(), "likeness": likeness.detach(), "weight": a}
     return error + ADVERSARY_WEIGHT * a * fooled + LIKENESS_WEIGHT * b * likeness, figures
 
@@ -85,7 +88,7 @@ def decoder_loss(
 def discriminator_loss(
     vae: VideoVAE, discriminator: Discriminator, frames_BTHW3: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """softplus(-D(x)) + softplus(D(y)) + 0.1 R1 for real chunks x and decoded ones y.
+    """softplus(-D(x)) + softplus(D(y)) + 0.01 R1 for real chunks x and decoded ones y.
 
     R1 is approximate: ((D(x) - D(x + s noise)) / s)^2 with s = 0.02, little enough to leave texture to be judged.
     """
@@ -309,9 +312,11 @@ def judged_loss(
     return JUDGED_WEIGHT * F.softplus(-logits).mean()
 
 
-def regression_loss(chunk_BC1hw: Tensor, window: Window) -> Tensor:
-    """|x - real chunk|^2: keeps a student near the truth where the past is recorded (DMD 1, arXiv 2311.18828)."""
-    return F.mse_loss(chunk_BC1hw, window.clean.float())
+def regression_loss(chunk_BC1hw: Tensor, window: Window, near_B: Tensor) -> Tensor:
+    """|x - real chunk|^2, the mean over rows that are `near`: keeps a student near the truth where its past still
+    tells what comes (DMD 1, arXiv 2311.18828)."""
+    errors = (chunk_BC1hw - window.clean.float()).square().mean(dim=(1, 2, 3, 4))
+    return (errors * near_B).sum() / near_B.sum()
 
 
 def _tell_apart(

@@ -17,6 +17,7 @@ class RolloutPool:
 
     `window` is what to learn next: a history that ends in the network's own chunks, and the real chunk that should
     follow. A row lives for a random number of chunks, or until its episode ends; then another moment takes its place.
+    `played_B` counts the chunks that each row has played so far.
     """
 
     def __init__(self, source: WindowSource, ends: Tensor, rows: int, generator: torch.Generator):
@@ -25,6 +26,7 @@ class RolloutPool:
         """
         self._source, self._ends = source, ends
         self._end_B, self.window = self._fresh(rows, generator)
+        self.played_B = torch.zeros_like(self._end_B)
 
     def advance(self, made_BC1hw: Tensor, length: float, generator: torch.Generator) -> None:
         """Takes what the network made of `window` into the histories, and moves on by one chunk.
@@ -41,6 +43,7 @@ class RolloutPool:
         history = torch.cat([self.window.history[:, :, 1:], made_BC1hw.to(self.window.history.dtype)], dim=2)
         kept = Window(history, self.window.anchor, *self._source.target(following))
         self._end_B = torch.where(over, fresh_end, following)
+        self.played_B = torch.where(over, 0, self.played_B + 1)
         self.window = Window(
             *(
                 torch.where(over.view(-1, *(1 for _ in old.shape[1:])), new, old)

@@ -167,6 +167,13 @@ class Batches:
             return window
         return Window(*(torch.cat([a.float(), b.float()]) for a, b in zip(window, self.pool.window, strict=True)))
 
+    def near(self) -> torch.Tensor:
+        """Which rows of `mixed` the truth is asked of: recorded ones, and those that have not played on for long."""
+        recorded = torch.ones(self._args.batch, dtype=torch.bool, device=self._ends.device)
+        if self.pool is None:
+            return recorded
+        return torch.cat([recorded, self.pool.played_B < self._args.near])
+
     def advance(self, made_BC1hw: torch.Tensor, progress: float, generator: torch.Generator) -> None:
         """Plays the pool on with its rows of `made`, the last ones; for longer as the stage goes on."""
         if self.pool is not None:
@@ -227,10 +234,10 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
         window = batches.mixed(generator)
         chunk = student_chunk(model, window, levels, steps, generator)
         loss, figures = distribution_matching_loss(chunk, teacher, critic.score, window, levels, progress, generator)
-        chunk, window = chunk[: args.batch], window.first(args.batch)  # those with a recorded past
         if args.regression:
-            truth = regression_loss(chunk, window)
+            truth = regression_loss(chunk, window, batches.near())
             loss, figures["truth"] = loss + args.regression * truth, truth.detach()
+        chunk, window = chunk[: args.batch], window.first(args.batch)  # those with a recorded past
         if progress >= args.adversary_from:
             judged = judged_loss(critic, chunk, window, levels, generator)
             loss, figures["judged"] = loss + judged, judged.detach()

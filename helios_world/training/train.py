@@ -53,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--teacher-steps", type=int, default=8, help="ode: of the teacher at each level (default: 8)")
     parser.add_argument("--critic-turns", type=int, default=5, help="distil: of the critic to one of the student (5)")
     parser.add_argument("--adversary-from", type=float, default=0.2, help="distil, decoder: share before it (0.2)")
-    parser.add_argument("--regression", type=float, default=1.0, help="distil: weight of the squared error (1)")
+    parser.add_argument("--regression", type=float, default=1.0, help="distil: weight of the error to the truth (1)")
+    parser.add_argument("--near", type=int, default=0, help="distil: chunks of its own play under it as well (0)")
     parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
 
 

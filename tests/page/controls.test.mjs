@@ -23,36 +23,22 @@ test("a button is held until the last of its keys is up", () => {
   assert.ok(controls.press(key("KeyW", "w")) && controls.press(key("ArrowUp")));
   assert.equal(controls.press(key("KeyX", "x")), false);
   controls.release("KeyW");
-  assert.deepEqual(controls.held(0), ["forward"]);
+  assert.deepEqual(controls.held, ["forward"]);
   controls.release("ArrowUp");
-  assert.deepEqual(controls.held(0), []);
+  assert.deepEqual(controls.held, []);
 });
 
 test("a key that is called otherwise when it goes up is let go all the same", () => {
   const controls = new Controls({ ...CARD, bindings: { w: "forward" } });
   controls.press(key("KeyW", "W"));
   controls.release("KeyW");
-  assert.deepEqual(controls.held(0), []);
+  assert.deepEqual(controls.held, []);
 });
 
 test("names of the language are no keys", () => {
   const controls = new Controls(CARD);
   assert.equal(controls.press(key("constructor", "constructor")), false);
-  assert.deepEqual(controls.held(0), []);
-});
-
-test("the mouse turns while it moves, and never both ways", () => {
-  const controls = new Controls(CARD);
-  controls.look(-12, 1.0);
-  assert.deepEqual(controls.held(1.05), ["turn_left"]);
-  controls.look(12, 1.06);
-  assert.deepEqual(controls.held(1.07), ["turn_right"]);
-  assert.deepEqual(controls.held(1.2), []);
-  controls.look(1, 2.0);
-  assert.deepEqual(controls.held(2.0), []);
-  const fixed = new Controls({ buttons: ["forward"], bindings: {} });
-  fixed.look(30, 0);
-  assert.deepEqual(fixed.held(0), []);
+  assert.deepEqual(controls.held, []);
 });
 
 test("fingers hold a button each, and letting go lets all go", () => {
@@ -60,12 +46,11 @@ test("fingers hold a button each, and letting go lets all go", () => {
   controls.touch(1, "forward");
   controls.touch(2, "attack");
   controls.press(key("ArrowLeft"));
-  controls.look(40, 0);
-  assert.deepEqual(controls.held(0), ["attack", "forward", "turn_left", "turn_right"]);
+  assert.deepEqual(controls.held, ["attack", "forward", "turn_left"]);
   controls.touch(1, null);
-  assert.deepEqual(controls.held(0), ["attack", "turn_left", "turn_right"]);
+  assert.deepEqual(controls.held, ["attack", "turn_left"]);
   controls.releaseAll();
-  assert.deepEqual(controls.held(0), []);
+  assert.deepEqual(controls.held, []);
 });
 
 test("a gamepad moves, turns and acts, as far as the world can", () => {

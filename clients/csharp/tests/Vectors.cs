@@ -63,14 +63,17 @@ public static class Vectors
         var arrays = m.ContainsKey("arrays") ? ((List<object>)m["arrays"]).Cast<List<object>>() : new List<object>[0];
         var pairs = arrays.Select(pair => new KeyValuePair<string, ulong[]>((string)pair[0], Counts(pair[1])));
         string scene = m.ContainsKey("scene") ? (string)m["scene"] : null;
+        double[] mouse = m.ContainsKey("mouse")
+            ? ((List<object>)m["mouse"]).Select(Convert.ToDouble).ToArray() : null;
         switch ((string)m["t"])
         {
             case "hello":
                 return Sent.Hello(Count(m["version"]), (string)m["client"], (string)m["session"], Texts(m["codecs"]));
             case "reset":
                 return Sent.Reset(Count(m["request"]), scene, Count(m["seed"]), (string)m["prompt"], pairs.ToArray());
-            case "step": return Sent.Step(Count(m["request"]), Texts(m["buttons"]));
-            case "act": return Sent.Act(Count(m["seq"]), (double)m["sent_at"], Texts(m["buttons"]), Count(m["wanted"]));
+            case "step": return Sent.Step(Count(m["request"]), Texts(m["buttons"]), mouse);
+            case "act":
+                return Sent.Act(Count(m["seq"]), (double)m["sent_at"], Texts(m["buttons"]), Count(m["wanted"]), mouse);
             case "prompt":
                 ulong? after = m["after"] == null ? (ulong?)null : Count(m["after"]);
                 return Sent.Prompt(Count(m["request"]), (string)m["verb"], (string)m["text"], Count(m["over"]), after);

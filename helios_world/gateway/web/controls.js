@@ -1,4 +1,4 @@
-// Keys, mouse, gamepad and fingers as buttons of a world. Told about them by whoever reads them; needs no browser.
+// Keys, gamepad and fingers as buttons of a world. Told about them by whoever reads them; needs no browser.
 
 // KeyboardEvent.code to key names as pygame has them, which a world's bindings use; letters and digits by rule.
 const CODES = {
@@ -11,8 +11,6 @@ const CODES = {
   Semicolon: ";", Quote: "'", Comma: ",", Period: ".", Slash: "/",
 };
 const RULES = [[/^Key([A-Z])$/, ""], [/^Digit(\d)$/, ""], [/^F(\d\d?)$/, "f"], [/^Numpad(\d)$/, "["]];
-const MOUSE_HOLD = 0.12; // seconds that a turn is held after the mouse moved
-const MOUSE_LEAST = 2; // pixels that count as a move
 const DEAD = 0.35; // part of a stick's way that is nothing yet
 
 // Name of a key. What a letter key is called is what the layout prints on it; other scripts go by its place.
@@ -33,18 +31,16 @@ export class Controls {
   #down = new Map(); // code of a key to its name, as it was when it went down
   #fingers = new Map(); // pointer to button
   #pad = new Set();
-  #mouse = new Map(); // button to when it is let go
 
   constructor(card) {
     this.#bindings = card.bindings;
     this.#buttons = new Set(card.buttons);
   }
 
-  // Buttons held at `now`, in seconds, sorted.
-  held(now) {
-    for (const [button, until] of this.#mouse) if (now >= until) this.#mouse.delete(button);
+  // Buttons held right now, sorted.
+  get held() {
     const keys = [...this.#down.values()].map((name) => this.#bindings[name]);
-    return [...new Set([...keys, ...this.#fingers.values(), ...this.#pad, ...this.#mouse.keys()])].sort();
+    return [...new Set([...keys, ...this.#fingers.values(), ...this.#pad])].sort();
   }
 
   // A key went down; false if the world has no use for it.
@@ -65,21 +61,13 @@ export class Controls {
     else this.#fingers.set(pointer, button);
   }
 
-  // The locked mouse moved sideways: a turn, for as long as it moves.
-  look(pixels, now) {
-    if (Math.abs(pixels) < MOUSE_LEAST) return;
-    const [turn, other] = pixels < 0 ? ["turn_left", "turn_right"] : ["turn_right", "turn_left"];
-    this.#mouse.delete(other);
-    if (this.#buttons.has(turn)) this.#mouse.set(turn, now + MOUSE_HOLD);
-  }
-
   // The gamepad as the standard mapping has it; null: there is none.
   pad(gamepad) {
     this.#pad = gamepad === null ? new Set() : padButtons(gamepad, [...this.#buttons]);
   }
 
   releaseAll() {
-    for (const held of [this.#down, this.#fingers, this.#pad, this.#mouse]) held.clear();
+    for (const held of [this.#down, this.#fingers, this.#pad]) held.clear();
   }
 }
 

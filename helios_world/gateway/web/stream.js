@@ -33,6 +33,7 @@ export class WorldStream {
   #live = false; // the server has our world
   #epoch = 0; // rises when what still comes of the old world is not wanted
   #held = [];
+  #mouse = [0, 0]; // where it is, right and down; only differences count
   #seq = 0;
   #actedAt = -Infinity;
   #heardAt;
@@ -67,6 +68,11 @@ export class WorldStream {
     if (buttons.join() === this.#held.join()) return;
     this.#held = buttons;
     if (this.#live && this.#act(this.#clock()) && this.status === "playing") keep(this.#changes, [this.#seq, when]);
+  }
+
+  // The mouse moved by so many counts; the next chunk that is asked for includes it.
+  look(x, y) {
+    if (this.status === "playing") this.#mouse = [this.#mouse[0] + x, this.#mouse[1] + y];
   }
 
   // Tells the world what to show, in words.
@@ -197,7 +203,7 @@ export class WorldStream {
 
   #act(now, wanted = 0) {
     this.#actedAt = now;
-    return this.#send({ t: "act", seq: ++this.#seq, sent_at: now, buttons: this.#held, wanted });
+    return this.#send({ t: "act", seq: ++this.#seq, sent_at: now, buttons: this.#held, wanted, mouse: this.#mouse });
   }
 
   #receive(header, payload) {

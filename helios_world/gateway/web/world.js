@@ -73,7 +73,7 @@ function meet(card) {
   fill($("touch").querySelector(".others"), others.map(touchButton));
   $("touch").hidden = !matchMedia("(any-pointer: coarse)").matches;
   fill($("sheet").querySelector("dl"), helpSheet(card).flatMap(helpLine));
-  const turns = card.buttons.includes("turn_left") ? "Click the picture to turn with the mouse. " : "";
+  const turns = card.mouse ? "Click the picture to turn with the mouse. " : "";
   $("sheet").querySelector("p").textContent = `${turns}Gamepads and touch work too.`;
 }
 
@@ -177,7 +177,7 @@ function helpLine(line) {
 
 function hold(when) {
   if (controls === null || stream === null) return;
-  const held = controls.held(seconds());
+  const held = controls.held;
   stream.hold(held, when);
   for (const shown of document.querySelectorAll("#held li, #touch button")) {
     shown.classList.toggle("on", held.includes(shown.dataset.button));
@@ -291,13 +291,11 @@ function listen() {
     if (stream) sessionStorage.setItem("world", JSON.stringify({ seed: stream.seed, ticket: stream.ticket }));
   });
   view.addEventListener("pointerdown", (event) => {
-    const turns = stream?.card?.buttons.includes("turn_left");
-    if (event.pointerType === "mouse" && turns && !document.pointerLockElement) view.requestPointerLock();
+    if (event.pointerType === "mouse" && stream?.card?.mouse && !document.pointerLockElement) view.requestPointerLock();
   });
   document.addEventListener("mousemove", (event) => {
     if (document.pointerLockElement !== view) return;
-    controls?.look(event.movementX, seconds());
-    hold(event.timeStamp / 1000);
+    stream?.look(event.movementX, event.movementY);
   });
   listenToPage();
 }
