@@ -14,7 +14,7 @@ FOLDERS |= {"controllers": "helios_world.controllers", "demos": "helios_world.de
 
 # A module imports from layers above its own line only, or from its own package.
 LAYERS = [
-    {"errors", "home"},
+    {"errors", "home", "mouse"},
     {"action", "card", "clip", "config", "drift", "prompts"},
     {"steering", "engine_options"},
     {"world", "model", "pack"},
@@ -29,7 +29,7 @@ LAYERS = [
 ]
 # Where the modules that are heavy, or that only an extra brings, may be imported.
 HOMES = {
-    "pygame": ("demos/window.py", "demos/hud.py"),
+    "pygame": ("demos/window.py", "demos/hud.py", "demos/mouse.py"),
     "gymnasium": ("envs/",),
     "zmq": ("helios_world/bridge/", "helios_world/gateway/connection.py", "demos/doctor.py", "demos/bench_"),
     "aiohttp": ("helios_world/gateway/", "demos/bench_rivals.py"),
