@@ -14,7 +14,8 @@ FOLDERS |= {"controllers": "helios_world.controllers", "demos": "helios_world.de
 
 # A module imports from layers above its own line only, or from its own package.
 LAYERS = [
-    {"errors", "home", "mouse"},
+    {"errors", "home"},
+    {"mouse"},
     {"action", "card", "clip", "config", "drift", "prompts"},
     {"steering", "engine_options"},
     {"world", "model", "pack"},
