@@ -141,48 +141,73 @@ def test_recovery_takes_under_a_second_once_the_line_is_back(proxy):
 
 
 BAD = {
-    "far away": ({"latency": 0.3, "jitter": 0.1}, 1.0),
-    "narrow": ({"bandwidth": 5e4, "slice": 4000}, 1.0),
-    "in small pieces": ({"slice": 300, "latency": 0.002}, 1.0),
-    "stalled": ({"stalled": True}, 1.0),
-    # A length that was changed on the way swallows what follows: only the silence tells, which takes its 1.5 s.
-    "corrupt": ({"corrupt": 0.5, "slice": 3000}, 3.0),
+    "far away": {"latency": 0.3, "jitter": 0.1},
+    "narrow": {"bandwidth": 5e4, "slice": 4000},
+    "in small pieces": {"slice": 300, "latency": 0.002},
+    "stalled": {"stalled": True},
+    "corrupt": {"corrupt": 0.5, "slice": 3000},  # a length that was changed swallows what follows: only silence tells
 }
 
 
-@pytest.mark.parametrize(("weather", "bound"), BAD.values(), ids=BAD)
-def test_a_stream_plays_on_soon_after_the_line_is_good_again(proxy, weather, bound):
+@pytest.mark.parametrize("weather", BAD.values(), ids=BAD)
+def test_a_stream_plays_on_soon_after_the_line_is_good_again(proxy, weather):
     stream = WorldStream(proxy.address)
     stream.start(seed=3)
     play(stream, 0.7)
     proxy.set(**weather)
     play(stream, 0.8)
     proxy.set(**asdict(Weather()))
-    assert frames_after(stream, 4) < bound
+    assert longest_gap(stream, 8) < 1.0
     stream.close()
 
 
-@pytest.mark.parametrize(("fault", "bound"), [("reset_all", 1.0), ("half_open", 2.5)])
-def test_a_stream_plays_on_soon_after_its_line_broke(proxy, fault, bound):
-    """Half open, the line says nothing: the silence that tells takes 1.5 s, and then a second is left."""
+@pytest.mark.parametrize("fault", ["reset_all", "half_open"])
+def test_a_stream_plays_on_soon_after_its_line_broke(proxy, fault):
+    """Half open, the line says nothing, and nobody but its silence tells."""
     stream = WorldStream(proxy.address)
     stream.start(seed=3)
     play(stream, 0.7)
     at = stream._last.chunk
     getattr(proxy, fault)()
-    assert frames_after(stream, 12) < bound
+    assert longest_gap(stream, 12) < 1.0
     assert stream._last.chunk > at, "the same world, further on"
+    assert (stream.status, stream.message) == ("playing", ""), "so short a silence is nobody's business"
     stream.close()
 
 
-def frames_after(stream, count):
-    """Seconds until so many new frames were shown."""
-    shown, began = 0, time.monotonic()
-    while shown < count and time.monotonic() - began < 10:
+def test_an_agent_is_answered_soon_after_its_line_broke(proxy):
+    session = RemoteSession(proxy.address)
+    session.reset(seed=3)
+    for _ in range(3):
+        session.step()
+    proxy.half_open()
+    began = time.monotonic()
+    assert session.step().index == 4
+    assert time.monotonic() - began < 1.0
+    session.close()
+
+
+def test_a_narrow_line_is_not_tried_anew_for_ever(proxy):
+    """A chunk takes 1.2 s: whoever throws away what is half there must wait longer each time, or sees nothing."""
+    stream = WorldStream(proxy.address)
+    stream.start(seed=3)
+    play(stream, 0.7)
+    proxy.set(bandwidth=5e4, slice=4000)
+    shown = play(stream, 9.0)
+    assert len({chunk for chunk, _ in shown}) >= 3
+    stream.close()
+
+
+def longest_gap(stream, count):
+    """Seconds between two new frames, of so many that are shown from now on, or until the first."""
+    gaps, last = [], time.monotonic()
+    while len(gaps) < count and time.monotonic() - last < 10:
         frame = stream.tick()
-        shown += frame is not None and frame.is_new
+        if frame is not None and frame.is_new:
+            gaps.append(time.monotonic() - last)
+            last += gaps[-1]
         stream.wait(0.01)
-    return time.monotonic() - began
+    return max(gaps, default=10.0) if len(gaps) == count else 10.0
 
 
 def test_a_starved_client_delays_no_other(address, proxy):

@@ -173,9 +173,10 @@ def test_a_first_start_that_is_refused_raises(stream):
 
 def test_a_full_server_is_waited_for(served):
     with served(slow_server(max_sessions=1)) as address:
-        first, second = WorldStream(address), WorldStream(address)
+        first = WorldStream(address)
         first.start()
         play(first, until=reached(1))
+        second = WorldStream(address)
         second.start()
         play(second, until=lambda s: "taken" in s.message)
         assert second.status == "connecting"

@@ -12,6 +12,7 @@ from helios_world.bridge import codecs, protocol
 from helios_world.bridge.door import LOOPBACK
 from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.line import Line
+from helios_world.bridge.patience import Patience
 from helios_world.card import WorldCard
 from helios_world.engine import Chunk
 from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError, check_name
@@ -45,6 +46,7 @@ class RemoteSession:
         self._address, self._timeout = address, timeout
         self._ticket, self._request, self._keys = ticket, 0, keys
         self._line: Line | None = None
+        self._patience = Patience()
         try:
             self._hello(time.monotonic() + timeout)
         except BaseException:
@@ -130,12 +132,20 @@ class RemoteSession:
         deadline = time.monotonic() + self._timeout
         parts = protocol.encode(request)
         while True:
+            began = time.monotonic()
             self._send(parts)
-            until = min(deadline, time.monotonic() + self._timeout / _ATTEMPTS)
-            reply = self._reply(request.request, until)
+            reply = self._reply(request.request, min(deadline, began + self._limit(request)))
             if reply is not None:
+                if isinstance(request, protocol.Step):
+                    self._patience.answered(time.monotonic() - began)
                 return reply
+            self._patience.tried()
             self._hello(deadline)
+
+    def _limit(self, request: protocol.Message) -> float:
+        """Seconds after which a request is sent again. What else is asked than steps may take far longer than they."""
+        share = self._timeout / _ATTEMPTS
+        return min(share, self._patience.limit(greeted=True)) if isinstance(request, protocol.Step) else share
 
     def _silent(self) -> ConnectionLost:
         hint = "" if LOOPBACK.fullmatch(self._address) else ": is it there, and are the keys right?"

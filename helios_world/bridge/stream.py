@@ -20,17 +20,18 @@ from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
 from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.line import Line
+from helios_world.bridge.patience import Patience
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, ServerError, UserError
 from helios_world.mouse import STILL
 from helios_world.world import Start
 
-SILENCE = 1.5  # seconds without a word after which the server counts as lost; slow worlds get three chunks more
+SILENCE = 1.5  # seconds without a word after which we say that the server is lost; slow worlds get three chunks more
 BEGINNING = 300.0  # seconds that the first chunks may take, while nothing tells how slow the world is
-_PING = 1.0  # seconds between pings
+_PING = 0.2  # seconds of silence between pings
 _RESEND = 0.1  # seconds after which held buttons are said again
-_STALL = 0.5  # seconds between two ticks beyond which the front end, not the server, was away
+_STALL = 0.3  # seconds between two ticks beyond which the front end, not the server, was away
 _RECENT = 4096  # measurements kept
 
 
@@ -141,7 +142,8 @@ class WorldStream:
         self._key_to_pixels: deque[float] = deque(maxlen=_RECENT)
         self._autosaved_at = -math.inf
         self._line: Line | None = None
-        self._ticked_at = clock()
+        self._patience = Patience()
+        self._ticked_at = self._heard_at = clock()
         self._connect(self._ticked_at)
         self.message = f"waiting for {address}"
 
@@ -287,27 +289,34 @@ class WorldStream:
         self._welcomed = self._live = False
         self._begun, self._saving, self._inviting = 0, {}, {}
         self._changes.clear()
-        self._heard_at = self._pinged_at = now
+        self._opened_at = self._pinged_at = now
         self._send(protocol.Hello(protocol.VERSION, NAME, self._ticket, codecs.available()))
 
     def _lose(self, now: float, why: str) -> None:
-        self._lost = self._last is not None
-        self.message = why
+        self._say_lost(why)
         self._connect(now)
 
+    def _say_lost(self, why: str) -> None:
+        self._lost = self._last is not None
+        self.message = why
+
     def _watch(self, now: float) -> None:
-        """Finds out whether the server is still there, and tells it that we are."""
+        """Finds out whether the server is still there, and tells it that we are. A short silence is not worth a word."""
+        silent = now - max(self._heard_at, self._opened_at)
         if self._line.broke():
             self._lose(now, f"lost the server at {self._address}: waiting for it")
-        elif now - self._heard_at > self._silence:
-            self._lose(now, f"no answer from {self._address}: waiting for it")
-        elif self._welcomed and now - self._pinged_at >= _PING:
+        elif silent > (BEGINNING if self._begins else self._patience.limit(greeted=self._welcomed)):
+            self._patience.tried()
+            self._connect(now)
+        elif self._welcomed and min(silent, now - self._pinged_at) >= _PING:
             self._pinged_at = now
             self._send(protocol.Ping(now))
+        if now - self._heard_at > patience(self._begins, list(self._seconds)[-4:]):
+            self._say_lost(f"no answer from {self._address}: waiting for it")
 
     @property
-    def _silence(self) -> float:
-        return patience(bool(self._begun) or (self._live and not self._seconds), list(self._seconds)[-4:])
+    def _begins(self) -> bool:
+        return bool(self._begun) or (self._live and not self._seconds)
 
     def _send(self, message: protocol.Message) -> bool:
         """False if the connection takes nothing more; the silence that follows ends it."""
@@ -333,6 +342,7 @@ class WorldStream:
     def _receive(self, message: protocol.Message, now: float) -> None:
         match message:
             case protocol.Welcome():
+                self._patience.greeted(now - self._opened_at)
                 self._welcome(message)
             case protocol.Frames() if message.request and message.request == self._begun:
                 self._player.reset()
@@ -445,6 +455,7 @@ class WorldStream:
             self._seconds.append(message.seconds)
             if message.index == self._asked[0]:
                 self._trips.append(now - self._asked[1])
+                self._patience.answered(self._trips[-1])
         if now - self._autosaved_at >= self._autosave and False not in self._saving.values():
             self._autosaved_at = now
             self._ask_snapshot(own=False)
