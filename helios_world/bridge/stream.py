@@ -301,7 +301,7 @@ class WorldStream:
         self.message = why
 
     def _watch(self, now: float) -> None:
-        """Finds out whether the server is still there, and tells it that we are. A short silence is not worth a word."""
+        """Finds out whether the server is there, and tells it that we are. A short silence is not worth a word."""
         silent = now - max(self._heard_at, self._opened_at)
         if self._line.broke():
             self._lose(now, f"lost the server at {self._address}: waiting for it")
