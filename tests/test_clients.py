@@ -260,6 +260,16 @@ def test_it_streams_and_steers(streaming, request):
     streaming.close()
 
 
+def test_the_mouse_turns_for_as_many_frames_as_it_moved(streaming):
+    still = streaming.frames(1.5)
+    for _ in range(5):
+        streaming.say("look -18")  # 90 counts in all: three frames of the fake world's 30
+    after = streaming.frames(2.0)
+    turned = moved([still[-1], *after])
+    assert sorted(turned, reverse=True)[:4] == [3, 3, 3, 0] and sum(turned) == 9
+    streaming.close()
+
+
 def test_it_survives_the_death_of_the_server(streaming, server, request):
     streaming.say("hold turn_left")
     before = streaming.frames(3.0)
@@ -358,7 +368,10 @@ def test_godot_streams_and_steers(godot):
     assert gaps[len(gaps) // 10] > 0.5 / FAKE_CARD.fps  # evenly, though they come four at a time
     assert figures.startswith("fake, seed 0 ") and " fps round trip " in figures and figures.endswith(" playing")
     pilot.say("release left")
-    assert set(moved(pilot.frames(1.5)[-8:])) == {0}
+    before = pilot.frames(1.5)[-8:]
+    assert set(moved(before)) == {0}
+    pilot.say("look -90")
+    assert sum(moved([before[-1], *pilot.frames(1.5)])) == 9, "three frames of turning, as 30 counts are one"
     assert "takes no prompt" in " ".join(pilot.ask("prompt rain", "error"))
     pilot.say("press r")  # a new world, with the next seed
     time.sleep(1.0)

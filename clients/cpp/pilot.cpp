@@ -87,6 +87,7 @@ private:
         }
         if (command == "stream") streaming_ = true;
         if (command == "hold") client_.hold(buttons(word));
+        if (command == "look") client_.look(std::stod(word), 0);
         if (command == "snapshot") std::cout << "snapshot " << (saved_ = client_.snapshot()).size() << std::endl;
         if (command == "restore") client_.restore(saved_), std::cout << "restored" << std::endl;
         if (command == "prompt") client_.prompt(word), std::cout << "told" << std::endl;

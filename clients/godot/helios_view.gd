@@ -20,6 +20,7 @@ var client: HeliosClient
 var image := Image.new()
 
 var _held := {}  # code of a key that is down to its button
+var _is_caught := false  # the mouse
 var _trouble := ""
 var _figures_at := -INF
 
@@ -41,6 +42,18 @@ func _process(_delta: float) -> void:
 	if not frame.is_empty():
 		_show(frame)
 	_write()
+
+
+## A click catches the mouse where the world has one, and moving it turns; Escape lets it go.
+func _input(event: InputEvent) -> void:
+	if event is InputEventMouseButton and event.is_pressed() and client.card.has("mouse"):
+		_is_caught = true
+		Input.mouse_mode = Input.MOUSE_MODE_CAPTURED
+	elif event is InputEventMouseMotion and _is_caught:
+		client.look((event as InputEventMouseMotion).relative)
+	elif event.is_action_pressed("ui_cancel"):
+		_is_caught = false
+		Input.mouse_mode = Input.MOUSE_MODE_VISIBLE
 
 
 func _unhandled_key_input(event: InputEvent) -> void:

@@ -70,12 +70,25 @@ func _obey(line: String) -> void:
 	match words[0]:
 		"press", "release":
 			_press(OS.find_keycode_from_string(words[1]), words[0] == "press")
+		"look":
+			_look(words[1].to_float())
 		"prompt":
 			_view.client.tell(words[1])
 		"stats":
 			var stats: Dictionary = _view.client.stats()
 			print("stats %s %s %d" % [stats.fps, stats.round_trip, stats.late_chunks])
 			print("figures ", _view.figures.text)
+
+
+## A click, and a movement of the mouse to the side.
+func _look(counts: float) -> void:
+	var click := InputEventMouseButton.new()
+	click.button_index = MOUSE_BUTTON_LEFT
+	click.pressed = true
+	_view._input(click)
+	var movement := InputEventMouseMotion.new()
+	movement.relative = Vector2(counts, 0)
+	_view._input(movement)
 
 
 func _press(code: Key, is_down: bool) -> void:

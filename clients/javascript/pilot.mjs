@@ -34,6 +34,7 @@ const commands = {
   },
   stream: async () => void stream(),
   hold: async (held) => client.hold(buttons(held)),
+  look: async (counts) => client.look(Number(counts), 0),
   snapshot: async () => say("snapshot", (saved = await client.snapshot()).length),
   restore: async () => say("restored", await client.restore(saved)),
   prompt: async (text) => say("told", await client.prompt(text)),

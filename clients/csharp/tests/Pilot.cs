@@ -60,6 +60,7 @@ public static class Pilot
                     break;
                 case "stream": streaming = true; break;
                 case "hold": client.Hold(buttons); break;
+                case "look": client.Look(double.Parse(word), 0); break;
                 case "snapshot": Say($"snapshot {(saved = client.Snapshot()).Length}"); break;
                 case "restore": client.Restore(saved); Say("restored"); break;
                 case "prompt": client.Prompt(word); Say("told"); break;
