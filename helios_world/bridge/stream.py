@@ -18,6 +18,7 @@ import zmq
 from helios_world.action import check_buttons
 from helios_world.bridge import codecs, protocol
 from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
+from helios_world.bridge.door import saving_interval
 from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.line import Line
 from helios_world.bridge.patience import Patience
@@ -88,7 +89,7 @@ class WorldStream:
         ticket: of a session to take up, such as one that its player gave away; "" for a new one.
         keys: for a server that asks for them.
         clock: monotonic, in seconds; the one that sleeping is measured with.
-        autosave: seconds between the snapshots kept for going on after a loss.
+        autosave: seconds between the snapshots kept for going on after a loss; None for `door.saving_interval`.
     Raises:
         UserError: malformed address.
 
@@ -108,9 +109,10 @@ class WorldStream:
         ticket: str = "",
         keys: ClientKeys | None = None,
         clock: Callable[[], float] = time.monotonic,
-        autosave: float = 2.0,
+        autosave: float | None = None,
     ):
-        self._address, self._keys, self._clock, self._autosave = address, keys, clock, autosave
+        self._address, self._keys, self._clock = address, keys, clock
+        self._autosave = saving_interval(address) if autosave is None else autosave
         self.card: WorldCard | None = None
         self.message = ""
         self.saved: bytes | None = None

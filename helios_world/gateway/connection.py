@@ -14,6 +14,7 @@ from zmq.utils.monitor import recv_monitor_message
 
 from helios_world.bridge import protocol
 from helios_world.bridge.client import open_socket
+from helios_world.bridge.door import saving_interval
 from helios_world.errors import ProtocolError
 from helios_world.gateway import wire
 from helios_world.gateway.relay import Relay
@@ -39,7 +40,7 @@ class Connection:
 
     def __init__(self, browser: web.WebSocketResponse, address: str):
         self._browser, self._address = browser, address
-        self._relay = Relay()
+        self._relay = Relay(autosave=saving_interval(address))
         self._socket: zmq.asyncio.Socket | None = None
         self._outbox: deque[protocol.Message | wire.Lost] = deque()
         self._filled = asyncio.Event()
