@@ -88,7 +88,7 @@ class Door:
 def saving_interval(address: str) -> float:
     """Seconds between the snapshots that a client of `address` keeps.
 
-    They follow every chunk where they cost next to nothing, so that a dying server takes only the one under way with it.
+    They follow every chunk where they cost next to nothing, so that a dying server takes only one chunk with it.
     """
     return SAVING_NEAR if LOOPBACK.fullmatch(address) else SAVING_FAR
 

@@ -9,11 +9,12 @@ Shapes: B batch, C latent channels, T latent frames, H W latent size, N tokens, 
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from helios_world.config import TransformerConfig
 from helios_world.model.attention import Block, KeysValues, Modulation, modulate
@@ -42,11 +43,16 @@ class OutputHead(nn.Module):
 
 
 class VideoDiT(nn.Module):
-    """Predicts the flow velocity (noise minus data) of a noisy chunk, given memory, actions and text."""
+    """Predicts the flow velocity (noise minus data) of a noisy chunk, given memory, actions and text.
+
+    Attributes:
+        gradient_checkpointing: keep what each block was given and compute it again for its gradients: less memory, a
+            third more time.
+    """
 
     def __init__(self, config: TransformerConfig):
         super().__init__()
-        self.config = config
+        self.config, self.gradient_checkpointing = config, False
         c, d, (pt, ph, pw) = config.in_channels, config.width, config.patch_size
         self.kernels = Memory(long=(4 * pt, 4 * ph, 4 * pw), mid=(2 * pt, 2 * ph, 2 * pw), short=(pt, ph, pw))
         self.patch_embedding = nn.Conv3d(c, d, self.kernels.short, self.kernels.short)
@@ -70,7 +76,7 @@ class VideoDiT(nn.Module):
         rope = self._history_rope(frame_indices(self.config.history_sizes, 1), grid, x.device)
         layers = []
         for block in self.blocks:
-            x, kv = block(x, (Modulation(rows, x.shape[1]),), rope)
+            x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope)
             layers.append(kv)
         return HistoryContext(tuple(layers), grid)
 
@@ -116,7 +122,7 @@ class VideoDiT(nn.Module):
         if isinstance(memory, HistoryContext):
             rope = self._noisy_rope(indices, noisy_grid, memory.grid, x.device)
             for index, (block, past) in enumerate(zip(self.blocks, memory.layers, strict=True)):
-                x, _ = block(x, modulation, rope, _repeat(past, x.shape[0]), text, noisy)
+                x, _ = self._run(block, x, modulation, rope, _repeat(past, x.shape[0]), text, noisy)
                 if index in taps:
                     tapped.append(x)
         else:
@@ -130,11 +136,16 @@ class VideoDiT(nn.Module):
             rope = join([past_rope, self._noisy_rope(indices, noisy_grid, grid, x.device)])
             x = torch.cat([history, x], dim=1)
             for index, block in enumerate(self.blocks):
-                x, _ = block(x, modulation, rope, None, text, noisy)
+                x, _ = self._run(block, x, modulation, rope, None, text, noisy)
                 if index in taps:
                     tapped.append(x[:, -noisy:])
             x = x[:, -noisy:]
         return self._unpatchify(self._head(x, temb), frames, noisy_grid), tapped
+
+    def _run(self, block: nn.Module, *inputs: Any) -> tuple[Tensor, KeysValues]:
+        if self.gradient_checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, *inputs, use_reentrant=False)
+        return block(*inputs)
 
     def _head(self, x_BND: Tensor, temb_BRD: Tensor) -> Tensor:
         rows = self.norm_out.scale_shift_table[:, None].float() + temb_BRD.float()[:, :, None]

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from helios_world.checkpoint import save_weights
 from helios_world.config import Config
+from helios_world.training.lora import merge_adapters
 from helios_world.training.ranks import Rank
 
 Loss = tuple[Tensor, dict[str, Tensor]]  # what to reduce, and figures for the log
@@ -106,7 +107,7 @@ class Player:
         """Writes the averaged weights."""
         names = [name for name, parameter in self.network.named_parameters() if parameter.requires_grad]
         averaged = dict(zip(names, self._averaged, strict=True))
-        save_weights(self.path, {**self.network.state_dict(), **averaged})
+        save_weights(self.path, merge_adapters({**self.network.state_dict(), **averaged}))
 
     def settle(self) -> None:
         """Leaves the network with its averaged weights, for use."""
@@ -215,10 +216,12 @@ def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.
             continue
         inside = "blocks." in name and parameter.ndim == 2
         (matrices if inside and schedule.muon_learning_rate else others).append(parameter)
-    fused = others[0].is_cuda
-    optimizers: list[torch.optim.Optimizer] = [
-        torch.optim.AdamW(others, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
-    ]
+    optimizers: list[torch.optim.Optimizer] = []
+    if others:
+        fused = others[0].is_cuda
+        optimizers.append(
+            torch.optim.AdamW(others, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
+        )
     if matrices:
         optimizers.append(
             torch.optim.Muon(

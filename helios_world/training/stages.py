@@ -23,6 +23,7 @@ from helios_world.training.critic import Critic
 from helios_world.training.data import Recording, Window, WindowSource
 from helios_world.training.discriminator import Discriminator
 from helios_world.training.loop import Length, Loss, Player, Schedule, training_loop
+from helios_world.training.lora import add_adapters
 from helios_world.training.losses import (
     autoencoder_loss,
     corrupt_past,
@@ -143,6 +144,7 @@ def train_transformer(
     source = WindowSource(latents, recording, sum(config.history_sizes), chunk)
     batches = Batches(args, source, recording.chunk_ends(chunk, chunks_before=1), rank)
     make_players = {"base": _base_players, "ode": _ode_players, "distil": _distil_players}[stage]
+    model.gradient_checkpointing = args.gradient_checkpointing
     players = make_players(args, model.to(rank.device), batches, path)
     training_loop(players, Length(args.iterations, args.minutes), seed=args.seed + 2, rank=rank)
 
@@ -185,6 +187,7 @@ class Batches:
 def _base_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, path: Path) -> list[Player]:
     """Stages 1 and 2 of Helios in one: flow matching at all levels, on recordings and on a little of its own play."""
     levels = pyramid_levels(len(args.draws))
+    _adapt(args, model)
     if args.compile:
         compile_blocks(model)
 
@@ -203,6 +206,7 @@ def _base_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, p
 def _ode_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, path: Path) -> list[Player]:
     """Stage 3a: one step a level where the teacher takes many."""
     levels, teacher = pyramid_levels(len(args.draws)), _teacher(args, model, batches.rank)
+    _adapt(args, model)
     if args.compile:
         compile_blocks(model, teacher)
 
@@ -220,6 +224,7 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
     if kept.is_file():
         load_into(critic, kept)
     critic.requires_grad_(True)
+    _adapt(args, model, critic.score)
     if args.compile:
         compile_blocks(model, teacher, critic.score)
 
@@ -248,6 +253,12 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
         Player(critic, criticise, critic_schedule, kept),
         Player(model, distil, _schedule(args), path, every=args.critic_turns),
     ]
+
+
+def _adapt(args: argparse.Namespace, *models: VideoDiT) -> None:
+    """Where asked for, the large matrices stay as they are, and low-rank adapters learn in their place."""
+    for model in models if args.lora else ():
+        add_adapters(model, args.lora, args.seed)
 
 
 def _teacher(args: argparse.Namespace, model: VideoDiT, rank: Rank) -> VideoDiT:

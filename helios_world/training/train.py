@@ -55,6 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--adversary-from", type=float, default=0.2, help="distil, decoder: share before it (0.2)")
     parser.add_argument("--regression", type=float, default=1.0, help="distil: weight of the error to the truth (1)")
     parser.add_argument("--near", type=int, default=0, help="distil: chunks of its own play under it as well (0)")
+    parser.add_argument("--lora", type=int, default=0, help="rank of adapters that learn for the blocks (0: none)")
+    parser.add_argument("--gradient-checkpointing", action="store_true", help="compute blocks twice, keep them once")
     parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
 
 
@@ -72,7 +74,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if not (args.data / "data.json").is_file():
         raise UserError(f"{args.data} holds no data set: make one with helios-world collect")
-    for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1)):
+    for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1), ("lora", 0)):
         if getattr(args, name) < lowest:
             raise UserError(f"{name} is {getattr(args, name):g}: must be at least {lowest}")
     if args.dry_run:
