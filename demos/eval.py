@@ -23,6 +23,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--chunks", type=int, default=24, help="chunks predicted after each (default: 24)")
     parser.add_argument("--rollouts", type=int, default=8, help="long rollouts (default: 8)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long rollouts (default: 60)")
+    parser.add_argument(
+        "--tours", type=int, default=16, help="games of each tour and of turning both ways (default: 16)"
+    )
+    parser.add_argument("--quick", action="store_true", help="a quarter of all of them, and long rollouts of 30 s")
     parser.add_argument("--steps", metavar="N,N", help="denoise steps per level (default: the pack's)")
     parser.add_argument("--dtype", default="auto", help="number format: auto, float32 or bfloat16 (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and noise (default: 0)")
@@ -32,7 +36,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Compares and prints the figures."""
-    for name in ("trajectories", "chunks", "rollouts"):
+    if args.quick:
+        for name in ("trajectories", "rollouts", "tours"):
+            setattr(args, name, max(1, getattr(args, name) // 4))
+        args.chunks, args.seconds = min(args.chunks, 16), min(args.seconds, 30.0)
+    for name in ("trajectories", "chunks", "rollouts", "tours"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}: must be at least 1")
     if not 1 <= args.seconds <= 3600:
@@ -40,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     try:
         from helios_world.generator import load_generator
         from helios_world.training.evaluation import compare, drift, held_out, last_frames
+        from helios_world.training.tours import TOURS, counterfactual, revisit
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "doom") from None
     generator = load_generator(args.world, dtype=args.dtype, steps=read_steps(args.steps))
@@ -56,11 +65,16 @@ def run(args: argparse.Namespace) -> int:
         generator, held_out(card.scenes[0], args.rollouts, long, args.seed + 1), context, args.seed
     )
     figures |= drift(made, truth, card.chunk_seconds, TIMES)
+    print("tours, and turning both ways", file=sys.stderr)
+    scene = card.scenes[0]
+    figures["revisit"] = {name: revisit(generator, scene, name, args.tours, args.seed + 2) for name in TOURS}
+    figures["counterfactual"] = counterfactual(generator, scene, args.tours, args.seed + 3)
     if args.sheet is not None:
         write_sheet(args.sheet, made, truth, card.chunk_seconds)
     command = (
         f"helios-world eval --world {args.world} --trajectories {args.trajectories} --chunks {args.chunks}"
-        f" --rollouts {args.rollouts} --seconds {args.seconds:g} --dtype {args.dtype} --seed {args.seed}"
+        f" --rollouts {args.rollouts} --seconds {args.seconds:g} --tours {args.tours} --dtype {args.dtype}"
+        f" --seed {args.seed}"
     )
     if args.steps:
         command += f" --steps {args.steps}"

@@ -1,17 +1,21 @@
 """`helios-world eval`: figures of a small world beside the real game, and what each measure says of known pictures."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from helios_world.demos.cli import main
-from helios_world.training.evaluation import drift, held_out, psnr
+from helios_world.training import tours
+from helios_world.training.evaluation import drift, held_out
+from helios_world.training.similarity import psnr, ssim
 
 
 def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     words = ["eval", "--world", str(tiny_pack), "--trajectories", "2", "--chunks", "2", "--rollouts", "1"]
+    words += ["--tours", "1"]
     sheet = tmp_path / "sheets" / "sheet.png"
     assert main([*words, "--seconds", "2", "--dtype", "float32", "--json", "--sheet", str(sheet)]) == 0
     figures = json.loads(capsys.readouterr().out)
@@ -20,6 +24,10 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     assert figures["trajectories"] == 2 and figures["rollouts"] == 1
     assert set(figures["sharpness_to_real"]) == {"1_s"}
     assert {"machine", "versions", "commit", "command", "seed"} <= set(figures)
+    assert -1 <= figures["ssim"]["1"] <= 1 and 3 < figures["psnr_mean_frame_db"] < 60
+    assert figures["revisit"]["full_turn"]["games"] == 1 and figures["revisit"]["full_turn"]["real_psnr_db"] > 25
+    assert {"agreement", "real_agreement", "games"} == set(figures["counterfactual"])
+    assert "--tours 1 " in figures["command"]
     assert Image.open(sheet).size[1] == 2 * 128, "a row of generated pictures over a row of real ones"
 
 
@@ -28,6 +36,7 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     [
         (["--trajectories", "0"], "trajectories is 0: must be at least 1"),
         (["--seconds", "0.5"], "seconds is 0.5: must be 1 to 3600"),
+        (["--tours", "0"], "tours is 0: must be at least 1"),
         (["--world", "atlantis"], "unknown world 'atlantis'"),
     ],
 )
@@ -63,3 +72,55 @@ def test_held_out_games_are_fixed_by_their_seed():
     one, same, other = (held_out("maze", 1, 12, seed) for seed in (4, 4, 5))
     assert np.array_equal(one.frames, same.frames) and np.array_equal(one.actions, same.actions)
     assert not np.array_equal(one.frames, other.frames)
+
+
+def test_ssim_of_alike_and_unlike_pictures():
+    rng = np.random.default_rng(0)
+    real = rng.integers(0, 256, (2, 20, 24, 3)).astype(np.uint8)
+    assert ssim(real, real) == pytest.approx([1.0, 1.0])
+    assert ssim(255 - real, real).max() < -0.8
+    x, y = (picture.mean(-1) for picture in (real[0], np.roll(real[0], 1, 0)))
+    values = []
+    for i in range(20 - 6):
+        for j in range(24 - 6):
+            a, b = (picture[i : i + 7, j : j + 7].ravel() for picture in (x, y))
+            (va, vab), (_, vb) = np.cov(a, b)
+            c1, c2 = 2.55**2, 7.65**2
+            numerator = (2 * a.mean() * b.mean() + c1) * (2 * vab + c2)
+            values.append(numerator / ((a.mean() ** 2 + b.mean() ** 2 + c1) * (va + vb + c2)))
+    assert ssim(real[0], np.roll(real[0], 1, 0)) == pytest.approx(np.mean(values))
+
+
+@pytest.mark.parametrize("pixels", [-17, 0, 1, 30])
+def test_a_shift_is_found(pixels):
+    before = np.random.default_rng(1).integers(0, 256, (1, 16, 160, 3)).astype(np.uint8)
+    assert tours.shift(before, np.roll(before, pixels, 2)).tolist() == [pixels]
+
+
+@pytest.mark.parametrize("name", tours.TOURS)
+def test_a_tour_comes_back_in_the_real_game(name):
+    rows = tours.tour(name)
+    assert len(rows) % tours.CHUNK == 0
+    real = tours.held_out("maze", 4, 40 + len(rows), 5, tours.tourists(10, rows))
+    assert np.array_equal(real.actions[:, 40:], np.broadcast_to(rows, (4, *rows.shape)))
+    assert not real.actions[:, 28:40].any(), "it stands still before it begins"
+    assert tours.came_back(real.poses[:, 39], real.poses[:, -1]).any(), "unless a wall is in the way"
+
+
+def test_a_world_that_is_the_game_revisits_as_the_game_does(monkeypatch):
+    def replay(generator, real, context, chunks, actions, seed):
+        frames = real.frames[:, tours.CHUNK * context :]
+        return frames.reshape(len(frames), chunks, tours.CHUNK, *frames.shape[2:])
+
+    monkeypatch.setattr(tours, "predict", replay)
+    generator = SimpleNamespace(history_length=5)
+    figures = tours.revisit(generator, "maze", "full_turn", 4, seed=6)
+    assert figures["games"] >= 2 and figures["psnr_db"] == figures["real_psnr_db"] > 18
+    assert figures["ssim"] == figures["real_ssim"] > 0.3
+    both = tours.counterfactual(generator, "maze", 3, seed=6)
+    assert both["agreement"] == both["real_agreement"] >= 2 / 3
+
+
+def test_poses_are_the_same_around_the_circle():
+    left, returned = np.array([[0.0, 0.0, 0.5]] * 3), np.array([[3.0, 0.0, 359.9], [5.0, 0.0, 0.5], [0.0, 0.0, 2.0]])
+    assert tours.came_back(left, returned).tolist() == [True, False, False]

@@ -5,8 +5,8 @@ Shapes: N trajectories, T frames, H W frame size, A buttons.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,7 @@ from helios_world.drift import LOOKS, contrast, sharpness
 from helios_world.generator import Generator
 from helios_world.training.collect import play
 from helios_world.training.game import TICS_PER_FRAME, Game, Walker
+from helios_world.training.similarity import psnr, ssim
 from helios_world.world import Start
 
 FADED_SECONDS = 10.0
@@ -27,17 +28,20 @@ class Trajectories(NamedTuple):
     poses: np.ndarray  # float32 (N, T, 3)
 
 
-def held_out(scene: str, count: int, frames: int, seed: int) -> Trajectories:
+def held_out(
+    scene: str, count: int, frames: int, seed: int, walker: Callable[[np.random.Generator], Any] = Walker
+) -> Trajectories:
     """`count` episodes, each `frames` long, from starting places that the game picks.
 
-    Seeds of the walker are (seed, "held out", i); training draws its own from (seed, worker).
+    `walker` makes who walks each of them: where all are equal up to some frame, so are the games. Seeds of the walkers
+    are (seed, "held out", i); training draws its own from (seed, worker).
     """
     rows: list[list] = []
     sequence = np.random.SeedSequence((seed, 0x68656C64))
     game = Game(scene, int(sequence.generate_state(1)[0]), episode_tics=TICS_PER_FRAME * (frames + 10))
     walker_seeds = iter(sequence.spawn(100 * count))
     while len(rows) < count:
-        taken = list(play(game, Walker(np.random.default_rng(next(walker_seeds))), frames))
+        taken = list(play(game, walker(np.random.default_rng(next(walker_seeds))), frames))
         if taken[-1][2] == 0:  # the episode lasted
             rows.append(taken)
     game.close()
@@ -62,14 +66,11 @@ def predict(
     return np.stack(made, axis=1)
 
 
-def psnr(made: np.ndarray, real: np.ndarray, axes: Sequence[int]) -> np.ndarray:
-    """10 log10(255^2 / MSE), the mean squared error over `axes`."""
-    error = np.square(made.astype(np.float32) - real.astype(np.float32)).mean(axis=tuple(axes))
-    return 10 * np.log10(255.0**2 / np.maximum(error, 1e-3))
-
-
 def compare(generator: Generator, real: Trajectories, context: int, chunks: int, seed: int) -> dict:
-    """PSNR to the real game by chunk, and two controls. Each is a mean over trajectories of their PSNR in dB."""
+    """PSNR and SSIM to the real game by chunk, and controls: another game's actions, the last frame, the mean frame.
+
+    Each is a mean over trajectories; PSNR in dB.
+    """
     t = generator.card.frames_per_chunk
     truth = real.frames[:, context * t : (context + chunks) * t]
     truth = truth.reshape(len(truth), chunks, t, *truth.shape[2:])
@@ -83,6 +84,11 @@ def compare(generator: Generator, real: Trajectories, context: int, chunks: int,
         "psnr_db": {str(k): round(float(by_chunk[k - 1]), 2) for k in wanted},
         "psnr_shuffled_actions_db": round(float(psnr(others, truth[:, :1], pixels).mean()), 2),
         "psnr_copy_last_db": {str(k): round(float(still[k - 1]), 2) for k in wanted},
+        "psnr_mean_frame_db": round(float(psnr(truth.mean(axis=(0, 1, 2)), truth, pixels).mean()), 2),
+        "ssim": {str(k): round(float(ssim(made[:, k - 1, -1], truth[:, k - 1, -1]).mean()), 3) for k in wanted},
+        "ssim_copy_last": {
+            str(k): round(float(ssim(last[:, k - 1, -1], truth[:, k - 1, -1]).mean()), 3) for k in wanted
+        },
         "psnr_autoencoder_db": round(float(_autoencoder_psnr(generator, truth[:, 0])), 2),
         "trajectories": len(truth),
         "start_places": len({tuple(pose) for pose in np.round(real.poses[:, 0, :2] / 32).astype(int).tolist()}),

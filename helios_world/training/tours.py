@@ -1,0 +1,120 @@
+"""Walks whose end is known: back to where they began, or one way against the other. In the real game and made up.
+
+Shapes: N games, T frames, H W frame size, A buttons.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from helios_world.generator import Generator
+from helios_world.training.evaluation import Trajectories, held_out, predict
+from helios_world.training.game import BUTTONS, View, Walker
+from helios_world.training.similarity import psnr, ssim
+
+CHUNK = 4  # frames that a stretch of a tour is a multiple of
+NEAR = (4.0, 4.0, 1.0)  # map units and degrees; a real game that ends farther from its beginning met a wall on its way
+SETTLE = 12  # frames of standing still before a tour
+FARTHEST = 48  # pixels that a turn is looked for
+
+# Frames for which a button is held, and then for which none is. Turning is slower in its first three frames: 52 of
+# them are 356.8 degrees, and one more after a rest makes 360.4. Walking out is backwards, where the walker came from;
+# it slides on for half a second.
+TOURS = {
+    "full_turn": ((52, "turn_left", 1), (1, "turn_left", 2)),
+    "out_and_back": ((8, "back", 12), (8, "forward", 12)),
+}
+
+
+def stretch(frames: int, button: str | None = None, rest: int = 0) -> np.ndarray:
+    """uint8 (frames + rest, A): `button` held for `frames`, then nothing."""
+    rows = np.zeros((frames + rest, len(BUTTONS)), np.uint8)
+    if button is not None:
+        rows[:frames, BUTTONS.index(button)] = 1
+    return rows
+
+
+def tour(name: str) -> np.ndarray:
+    """uint8 (T, A), T whole chunks: the buttons of one of TOURS, and a chunk of standing still after them."""
+    return np.concatenate([*(stretch(*part) for part in TOURS[name]), stretch(CHUNK)])
+
+
+class Tourist:
+    """Walks about, stands still for the last SETTLE of `before` frames, then goes on a tour."""
+
+    def __init__(self, rng: np.random.Generator, before: int, rows: np.ndarray):
+        still = stretch(SETTLE)
+        self._walker, self._before, self._rows = Walker(rng), before - len(still), np.concatenate([still, rows])
+        self._done = 0
+
+    def act(self, view: View) -> np.ndarray:
+        """Buttons for the next frame, uint8 (A,)."""
+        self._done += 1
+        step = self._done - 1 - self._before
+        return self._walker.act(view) if step < 0 else self._rows[step]
+
+
+def tourists(context: int, rows: np.ndarray) -> Callable[[np.random.Generator], Tourist]:
+    """Makes a Tourist whose tour begins after `context` chunks, of which the first frame is nobody's action."""
+    return lambda rng: Tourist(rng, CHUNK * context - 1, rows)
+
+
+def revisit(generator: Generator, scene: str, name: str, games: int, seed: int) -> dict[str, Any]:
+    """How much the view after a tour is the view that was left: PSNR and SSIM, made up and in the real game.
+
+    Only of games in which the real one came back. A mean of no games is None.
+    """
+    context, rows = generator.history_length, tour(name)
+    real = held_out(scene, games, CHUNK * context + len(rows), seed, tourists(context, rows))
+    left, returned = real.frames[:, CHUNK * context - 1], real.frames[:, -1]
+    back = came_back(real.poses[:, CHUNK * context - 1], real.poses[:, -1])
+    figures: dict[str, Any] = {"games": int(back.sum())}
+    if not back.any():
+        return {**figures, "psnr_db": None, "ssim": None, "real_psnr_db": None, "real_ssim": None}
+    real, left, returned = Trajectories(*(part[back] for part in real)), left[back], returned[back]
+    made = predict(generator, real, context, len(rows) // CHUNK, real.actions, seed)[:, -1, -1]
+    for prefix, pictures in (("", made), ("real_", returned)):
+        figures[f"{prefix}psnr_db"] = round(float(psnr(pictures, left, (1, 2, 3)).mean()), 2)
+        figures[f"{prefix}ssim"] = round(float(ssim(pictures, left).mean()), 3)
+    return figures
+
+
+def came_back(left_N3: np.ndarray, returned_N3: np.ndarray) -> np.ndarray:
+    """Whether poses are the same but for NEAR, (N,)."""
+    away = np.abs(returned_N3 - left_N3)
+    away[:, 2] = np.minimum(away[:, 2], 360 - away[:, 2])
+    return (away <= NEAR).all(axis=1)
+
+
+def counterfactual(generator: Generator, scene: str, games: int, seed: int) -> dict[str, Any]:
+    """Same past, same noise, turning left against turning right: how often the picture goes the right way from it.
+
+    The same of the real game is what the measure itself can tell; at a plain wall it can tell nothing.
+    """
+    context = generator.history_length
+    shifts: dict[str, list[np.ndarray]] = {"real": [], "made": []}
+    for button in ("turn_left", "turn_right"):
+        rows = stretch(CHUNK, button)
+        real = held_out(scene, games, CHUNK * (context + 1), seed, tourists(context, rows))
+        before = real.frames[:, CHUNK * context - 1]
+        made = predict(generator, real, context, 1, real.actions, seed)[:, -1, -1]
+        shifts["real"].append(shift(before, real.frames[:, -1]))
+        shifts["made"].append(shift(before, made))
+    agree = {who: float((left > right).mean()) for who, (left, right) in shifts.items()}
+    return {"agreement": round(agree["made"], 3), "real_agreement": round(agree["real"], 3), "games": games}
+
+
+def shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """Pixels (N,) that the picture went to the right, where uint8 (N, H, W, 3) fit best: least mean absolute error."""
+    x, y = (pictures.astype(np.float32).mean(axis=-1) for pictures in (before, after))
+    width = x.shape[-1]
+    far = min(FARTHEST, width // 3)
+    steps = np.arange(-far, far + 1)
+    errors = [
+        np.abs(x[..., max(0, -s) : width - max(0, s)] - y[..., max(0, s) : width - max(0, -s)]).mean(axis=(-2, -1))
+        for s in steps
+    ]
+    return steps[np.argmin(errors, axis=0)]
