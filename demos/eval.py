@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from helios_world.demos.engine_arguments import read_steps
+from helios_world.demos.plots import check_plots, draw_curves
 from helios_world.demos.report import print_report, report
 from helios_world.errors import MissingExtra, UserError
 
@@ -31,6 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", default="auto", help="number format: auto, float32 or bfloat16 (default: auto)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and noise (default: 0)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet of the long rollouts to this PNG")
+    parser.add_argument("--plot", type=Path, help="also draw the curves to this PNG")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
@@ -45,6 +47,8 @@ def run(args: argparse.Namespace) -> int:
             raise UserError(f"{name} is {getattr(args, name)}: must be at least 1")
     if not 1 <= args.seconds <= 3600:
         raise UserError(f"seconds is {args.seconds:g}: must be 1 to 3600")
+    if args.plot is not None:
+        check_plots()
     try:
         from helios_world.generator import load_generator
         from helios_world.training.evaluation import compare, drift, held_out, last_frames
@@ -79,6 +83,8 @@ def run(args: argparse.Namespace) -> int:
     if args.steps:
         command += f" --steps {args.steps}"
     values = report(command, args.seed, **figures, steps=list(generator.sampler.steps), dtype=str(generator.dtype)[6:])
+    if args.plot is not None:
+        draw_curves(values, args.plot)
     print_report(values, args.json)
     return 0
 

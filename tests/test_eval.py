@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from helios_world.demos import plots
 from helios_world.demos.cli import main
 from helios_world.training import tours
 from helios_world.training.evaluation import drift, held_out
@@ -16,8 +17,11 @@ from helios_world.training.similarity import psnr, ssim
 def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     words = ["eval", "--world", str(tiny_pack), "--trajectories", "2", "--chunks", "2", "--rollouts", "1"]
     words += ["--tours", "1"]
-    sheet = tmp_path / "sheets" / "sheet.png"
-    assert main([*words, "--seconds", "2", "--dtype", "float32", "--json", "--sheet", str(sheet)]) == 0
+    sheet, plot = tmp_path / "sheets" / "sheet.png", tmp_path / "plot.png"
+    assert (
+        main([*words, "--seconds", "2", "--dtype", "float32", "--json", "--sheet", str(sheet), "--plot", str(plot)])
+        == 0
+    )
     figures = json.loads(capsys.readouterr().out)
     assert set(figures["psnr_db"]) == set(figures["psnr_copy_last_db"]) == {"1", "2"}
     assert 3 < figures["psnr_db"]["1"] < 60 and 3 < figures["psnr_shuffled_actions_db"] < 60
@@ -28,6 +32,7 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     assert figures["revisit"]["full_turn"]["games"] == 1 and figures["revisit"]["full_turn"]["real_psnr_db"] > 25
     assert {"agreement", "real_agreement", "games"} == set(figures["counterfactual"])
     assert "--tours 1 " in figures["command"]
+    assert Image.open(plot).size == (1300, 400) and np.asarray(Image.open(plot)).std() > 5
     assert Image.open(sheet).size[1] == 2 * 128, "a row of generated pictures over a row of real ones"
 
 
@@ -44,6 +49,12 @@ def test_mistakes_are_one_line(words, text, capsys):
     assert main(["eval", *words]) == 2
     error = capsys.readouterr().err.strip()
     assert text in error and "\n" not in error
+
+
+def test_a_plot_that_cannot_be_drawn_is_said_before_anything_is_measured(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    assert main(["eval", "--plot", str(tmp_path / "plot.png")]) == 2
+    assert capsys.readouterr().err.strip().endswith("pip install 'helios-world[plots]'")
 
 
 def test_psnr_of_a_known_error():
