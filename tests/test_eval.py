@@ -30,7 +30,9 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     assert {"machine", "versions", "commit", "command", "seed"} <= set(figures)
     assert -1 <= figures["ssim"]["1"] <= 1 and 3 < figures["psnr_mean_frame_db"] < 60
     assert figures["revisit"]["full_turn"]["games"] == 1 and figures["revisit"]["full_turn"]["real_psnr_db"] > 25
-    assert {"agreement", "real_agreement", "games"} == set(figures["counterfactual"])
+    assert {"agreement", "real_agreement", "delay_frames", "real_delay_frames", "games"} == set(
+        figures["counterfactual"]
+    )
     assert "--tours 1 " in figures["command"]
     assert Image.open(plot).size == (1300, 400) and np.asarray(Image.open(plot)).std() > 5
     assert Image.open(sheet).size[1] == 2 * 128, "a row of generated pictures over a row of real ones"
@@ -130,6 +132,12 @@ def test_a_world_that_is_the_game_revisits_as_the_game_does(monkeypatch):
     assert figures["ssim"] == figures["real_ssim"] > 0.3
     both = tours.counterfactual(generator, "maze", 3, seed=6)
     assert both["agreement"] == both["real_agreement"] >= 2 / 3
+    assert both["delay_frames"] == both["real_delay_frames"] == 0
+
+
+def test_a_delay_is_the_first_frame_that_shows_which_way_it_goes():
+    assert tours.delay(np.array([[0, 1, 2, 9], [0, 0, 0, 3], [0, 0, 0, 0], [-5, 0, 2, 2]])) == 2.0
+    assert tours.delay(np.zeros((3, 4))) is None
 
 
 def test_poses_are_the_same_around_the_circle():

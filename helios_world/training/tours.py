@@ -18,6 +18,7 @@ from helios_world.training.similarity import psnr, ssim
 CHUNK = 4  # frames that a stretch of a tour is a multiple of
 NEAR = (4.0, 4.0, 1.0)  # map units and degrees; a real game that ends farther from its beginning met a wall on its way
 SETTLE = 12  # frames of standing still before a tour
+CLEAR = 2  # pixels between turning left and right that tell one from the other
 FARTHEST = 48  # pixels that a turn is looked for
 
 # Frames for which a button is held, and then for which none is. Turning is slower in its first three frames: 52 of
@@ -90,21 +91,34 @@ def came_back(left_N3: np.ndarray, returned_N3: np.ndarray) -> np.ndarray:
 
 
 def counterfactual(generator: Generator, scene: str, games: int, seed: int) -> dict[str, Any]:
-    """Same past, same noise, turning left against turning right: how often the picture goes the right way from it.
+    """Same past, same noise, turning left against turning right: how often the picture goes the right way, how soon.
 
     The same of the real game is what the measure itself can tell; at a plain wall it can tell nothing.
     """
     context = generator.history_length
-    shifts: dict[str, list[np.ndarray]] = {"real": [], "made": []}
+    shifts: dict[str, list[np.ndarray]] = {"": [], "real_": []}
     for button in ("turn_left", "turn_right"):
         rows = stretch(CHUNK, button)
         real = held_out(scene, games, CHUNK * (context + 1), seed, tourists(context, rows))
         before = real.frames[:, CHUNK * context - 1]
-        made = predict(generator, real, context, 1, real.actions, seed)[:, -1, -1]
-        shifts["real"].append(shift(before, real.frames[:, -1]))
-        shifts["made"].append(shift(before, made))
-    agree = {who: float((left > right).mean()) for who, (left, right) in shifts.items()}
-    return {"agreement": round(agree["made"], 3), "real_agreement": round(agree["real"], 3), "games": games}
+        made = predict(generator, real, context, 1, real.actions, seed)[:, 0]
+        for who, frames in (("", made), ("real_", real.frames[:, CHUNK * context :])):
+            shifts[who].append(np.stack([shift(before, frame) for frame in frames.swapaxes(0, 1)], axis=1))
+    figures: dict[str, Any] = {"games": games}
+    for who, (left, right) in shifts.items():
+        apart = left - right  # (N, T), pixels
+        figures[f"{who}agreement"] = round(float((apart[:, -1] > 0).mean()), 3)
+        figures[f"{who}delay_frames"] = delay(apart)
+    return figures
+
+
+def delay(apart_NT: np.ndarray) -> float | None:
+    """Frames until the picture of one who turns left is 2 pixels from that of one who turns right, in the median.
+
+    0: the first frame shows it. Of games in which it is within T frames; None of none.
+    """
+    seen = apart_NT >= CLEAR
+    return float(np.median(seen.argmax(axis=1)[seen.any(axis=1)])) if seen.any() else None
 
 
 def shift(before: np.ndarray, after: np.ndarray) -> np.ndarray:
