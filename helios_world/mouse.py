@@ -13,6 +13,7 @@ from helios_world.errors import PackError, check_name
 
 Movement = tuple[float, float]
 STILL: Movement = (0.0, 0.0)
+LEAST, MOST = 0.001, 1e6  # counts for a frame
 _DIRECTIONS = (("left", "right"), ("up", "down"))
 
 
@@ -21,7 +22,7 @@ class Mouse:
     """The mouse of a world.
 
     Attributes:
-        counts: of movement that hold a button for one frame; more than 0.
+        counts: of movement that hold a button for one frame; 0.001 to 1,000,000.
         left, right, up, down: the button that moving there holds; "" for none.
     """
 
@@ -36,8 +37,8 @@ class Mouse:
         """As world.json holds it. PackError for anything else, UserError for a button that is not among `buttons`."""
         try:
             mouse = cls(**values)
-            if not 0 < mouse.counts < float("inf"):
-                raise ValueError(f"counts is {mouse.counts}: must be more than 0")
+            if not LEAST <= mouse.counts <= MOST:
+                raise ValueError(f"counts is {mouse.counts}: must be from {LEAST} to {MOST}")
         except (TypeError, ValueError) as error:
             raise PackError(f"mouse is damaged ({error})") from None
         for button in filter(None, (mouse.left, mouse.right, mouse.up, mouse.down)):

@@ -100,7 +100,16 @@ def test_a_movement_holds_its_button_for_frames_spread_evenly(counts, frames):
 
 
 @pytest.mark.parametrize(
-    "values", [{}, {"counts": 0}, {"counts": -1}, {"counts": "3"}, {"counts": 3, "wheel": "attack"}]
+    "values",
+    [
+        {},
+        {"counts": 0},
+        {"counts": 1e-4},
+        {"counts": 1e7},
+        {"counts": float("nan")},
+        {"counts": "3"},
+        {"counts": 3, "wheel": "attack"},
+    ],
 )
 def test_a_damaged_mouse_is_refused(values):
     with pytest.raises(PackError, match="mouse is damaged"):

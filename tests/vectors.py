@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgpack
 
+from helios_world import mouse
 from helios_world.bridge import card_fields, fields, protocol
 from helios_world.card import WorldCard
-from helios_world.mouse import STILL
 from helios_world.testing import FAKE_CARD
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "protocol"
@@ -258,7 +258,7 @@ def as_json(value):
 
 def message_json(message):
     values = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
-    named = {key: as_json(value) for key, value in values.items() if key != "mouse" or value != STILL}
+    named = {key: as_json(value) for key, value in values.items() if key != "mouse" or value != mouse.STILL}
     return {"t": type(message).__name__.lower(), **named}
 
 
@@ -321,7 +321,7 @@ def card_schema():
     parts["scenes"] = {**parts["scenes"], "minItems": 1}
     parts["bindings"] = {"type": "object", "propertyNames": name, "additionalProperties": name}
     buttons = {key: {"type": "string", "maxLength": 64} for key in ("left", "right", "up", "down")}
-    counts = {"type": "number", "exclusiveMinimum": 0}
+    counts = {"type": "number", "minimum": mouse.LEAST, "maximum": mouse.MOST}
     parts["mouse"] = {"type": "object", "properties": {"counts": counts, **buttons}, "optional": True}
     return {"type": "object", "properties": parts}
 
