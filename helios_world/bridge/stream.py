@@ -313,7 +313,7 @@ class WorldStream:
         elif self._welcomed and min(silent, now - self._pinged_at) >= _PING:
             self._pinged_at = now
             self._send(protocol.Ping(now))
-        if now - self._heard_at > patience(self._begins, list(self._seconds)[-4:]):
+        if not self._lost and now - self._heard_at > patience(self._begins, list(self._seconds)[-4:]):
             self._say_lost(f"no answer from {self._address}: waiting for it")
 
     @property
