@@ -99,7 +99,7 @@ def play_and_measure(link: Link, seconds: float, seed: int) -> dict[str, Any]:
 
         window.run(each)
         stats = link.stream.stats
-        lasted = time.monotonic() - shown[0] if shown else 0.0
+        lasted = 0.0 if window.first_shown is None else time.monotonic() - window.first_shown
     finally:
         window.close()
     if lasted < seconds:
