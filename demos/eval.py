@@ -57,20 +57,18 @@ def run(args: argparse.Namespace) -> int:
         raise MissingExtra(error.name or "torch", "doom") from None
     generator = load_generator(args.world, dtype=args.dtype, steps=read_steps(args.steps))
     card, context = generator.card, generator.history_length
+    scene = card.scenes[0]
     frames = (context + args.chunks) * card.frames_per_chunk
-    print(f"recording {args.trajectories} games of {card.scenes[0]}", file=sys.stderr)
-    real = held_out(card.scenes[0], args.trajectories, frames, args.seed)
+    print(f"recording {args.trajectories} games of {scene}", file=sys.stderr)
+    real = held_out(scene, args.trajectories, frames, args.seed)
     print("predicting them", file=sys.stderr)
     began = time.monotonic()
     figures = compare(generator, real, context, args.chunks, args.seed)
     print(f"compared in {time.monotonic() - began:.0f} s; long rollouts", file=sys.stderr)
     long = (context + round(args.seconds / card.chunk_seconds)) * card.frames_per_chunk
-    made, truth = last_frames(
-        generator, held_out(card.scenes[0], args.rollouts, long, args.seed + 1), context, args.seed
-    )
+    made, truth = last_frames(generator, held_out(scene, args.rollouts, long, args.seed + 1), context, args.seed)
     figures |= drift(made, truth, card.chunk_seconds, TIMES)
     print("tours, and turning both ways", file=sys.stderr)
-    scene = card.scenes[0]
     figures["revisit"] = {name: revisit(generator, scene, name, args.tours, args.seed + 2) for name in TOURS}
     figures["counterfactual"] = counterfactual(generator, scene, args.tours, args.seed + 3)
     if args.sheet is not None:

@@ -55,14 +55,15 @@ class Mouse:
         found: dict[str, int] = {}
         for distance, names in zip(movement, _DIRECTIONS, strict=True):
             button = getattr(self, names[distance > 0])
-            count = min(int(abs(distance) / self.counts), frames)
+            count = self._whole(distance, frames)
             if button and count:
                 found[button] = count
         return found
 
     def due(self, movement: Movement, frames: int) -> Movement:
         """What of a movement one chunk of `frames` takes: whole frames, so that slow movements add up to one."""
-        return tuple(
-            (1 if distance > 0 else -1) * self.counts * min(int(abs(distance) / self.counts), frames)
-            for distance in movement
-        )
+        return tuple((1 if distance > 0 else -1) * self.counts * self._whole(distance, frames) for distance in movement)
+
+    def _whole(self, distance: float, frames: int) -> int:
+        """Whole frames that a distance is worth, of so many at most."""
+        return min(int(abs(distance) / self.counts), frames)
