@@ -26,7 +26,7 @@ class Config:
 
 @dataclass(frozen=True)
 class TransformerConfig(Config):
-    """Names and defaults are those of the released 14B config; `history_sizes` and the last three are ours.
+    """Names and defaults are those of the released 14B config; `history_sizes` and the last four are ours.
 
     Attributes:
         history_sizes: recent latent frames kept by the long, mid and short memory; the anchor comes on top of short.
@@ -37,6 +37,7 @@ class TransformerConfig(Config):
         history_scale_mode: one such factor "per_head", or a "scalar" for all.
         restrict_self_attn: history attends to itself only, so that its keys and values serve every denoise step.
         action_dim: numbers per latent frame that tell which buttons were held; 0 leaves out actions.
+        scene_dim: scenes that the network tells apart, by numbers that follow those of the buttons; 0 for one scene.
         align_levels: lower pyramid levels use the positions of the full-size tokens they cover (the release does not).
     """
 
@@ -59,6 +60,7 @@ class TransformerConfig(Config):
     history_scale_mode: str = "per_head"
     restrict_self_attn: bool = False
     action_dim: int = 0
+    scene_dim: int = 0
     align_levels: bool = False
 
     def __post_init__(self) -> None:
@@ -148,6 +150,7 @@ HELIOS_14B = TransformerConfig()
 DOOM = TransformerConfig(
     num_layers=8,
     num_attention_heads=6,
+    history_sizes=(4, 14, 1),  # what mid memory holds is hardly coarser than the latents; long memory is
     attention_head_dim=64,
     ffn_dim=1536,
     text_dim=0,

@@ -93,31 +93,36 @@ class Generator:
             context = self.transformer.encode_history(self._memory(states))
         else:
             context = _stack(contexts)
-        latents = self.sample(context, actions, [(s.seed, s.chunk) for s in states])
+        latents = self.sample(context, self.conditions(actions, states), [(s.seed, s.chunk) for s in states])
         following = [
             step_on(s, torch.cat([s.history[:, 1:], z], dim=1), s.anchor) for s, z in zip(states, latents, strict=True)
         ]
         return following, self._decode(latents)
 
     @torch.inference_mode()
-    def sample(self, context: HistoryContext, actions: np.ndarray, keys: Sequence[tuple[int, int]]) -> Tensor:
+    def sample(self, context: HistoryContext, conditions_B1A: Tensor, keys: Sequence[tuple[int, int]]) -> Tensor:
         """Latents (B, C, 1, H, W) of the next chunk.
 
         Args:
-            actions: (B, frames_per_chunk, buttons).
+            conditions_B1A: what `conditions` gives.
             keys: (seed, chunk) per row, for the noise.
         """
-        rows = (
-            torch.from_numpy(np.ascontiguousarray(actions, np.float32)).to(self.device, self.dtype).flatten(1)[:, None]
-        )
 
         def velocity(z: Tensor, timestep: float) -> Tensor:
             t = torch.full((len(z),), timestep, device=self.device)
-            return self.transformer(z.to(self.dtype), t, context, rows)
+            return self.transformer(z.to(self.dtype), t, context, conditions_B1A)
 
         shape = (len(keys), self.transformer.config.in_channels, 1, *self._latent_size)
         noise = seeded_noise(keys, self.device)
         return sample_pyramid(velocity, noise, shape, self.levels, self.sampler.steps, self.sampler.gamma)
+
+    def conditions(self, actions: np.ndarray, states: Sequence[WorldState]) -> Tensor:
+        """Buttons (B, frames_per_chunk, buttons) and scenes of `states`, as the transformer takes them: (B, 1, A)."""
+        rows = np.asarray(actions, np.float32).reshape(len(states), -1)
+        if self.transformer.config.scene_dim:
+            scenes = [self.card.scenes.index(state.scene) for state in states]
+            rows = np.concatenate([rows, np.eye(self.transformer.config.scene_dim, dtype=np.float32)[scenes]], axis=1)
+        return torch.from_numpy(rows).to(self.device, self.dtype)[:, None]
 
     def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
         return latents_to_arrays(state)

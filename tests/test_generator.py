@@ -44,7 +44,8 @@ def test_the_seed_picks_the_start_and_the_noise(generator):
     assert not torch.equal(one.history, other.history)
     assert torch.equal(one.history, same_start.history)
     actions = np.zeros((1, 4, 7), np.float32)
-    latents = [generator.sample(generator.prepare(one), actions, [(seed, 1)]) for seed in (0, 1)]
+    held = generator.conditions(actions, [one])
+    latents = [generator.sample(generator.prepare(one), held, [(seed, 1)]) for seed in (0, 1)]
     assert not torch.equal(*latents)
 
 

@@ -24,14 +24,15 @@ from helios_world.sampling.pyramid import halve, level_endpoints, sample_pyramid
 from helios_world.sampling.schedule import LOCAL_SIGMA, pyramid_levels
 from helios_world.training.collect import play
 from helios_world.training.corruption import CLEAN, corrupt, drop_history
-from helios_world.training.data import Window, WindowSource, load_recording
+from helios_world.training.data import Window, WindowSource, load_recordings
 from helios_world.training.export import mean_weights
-from helios_world.training.game import BUTTONS, Game, Walker, halved
+from helios_world.training.game import BUTTONS, Game, halved
 from helios_world.training.loop import Length, Player, Schedule, SpikeGuard, make_optimizers, training_loop
 from helios_world.training.losses import autoencoder_loss, draw_sigmas, pyramid_flow_loss, rollout_loss
 from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
 from helios_world.training.stages import Batches
+from helios_world.training.walker import Walker
 
 ALONE = Rank(0, 1, torch.device("cpu"))
 
@@ -246,8 +247,8 @@ def test_the_action_of_a_row_led_to_its_frame():
 
     rows = list(play(game, Script(), 12))
     game.close()
-    headings = np.unwrap(np.radians([pose[2] for *_, pose in rows]))
-    first = next(i for i, (_, buttons, *_) in enumerate(rows) if buttons.any())
+    headings = np.unwrap(np.radians([row.poses[2] for row in rows]))
+    first = next(i for i, row in enumerate(rows) if row.actions.any())
     moved = np.abs(np.diff(headings)) > 1e-3
     assert moved[first - 1] and not moved[: first - 1].any()
 
@@ -255,9 +256,9 @@ def test_the_action_of_a_row_led_to_its_frame():
 def test_the_walker_holds_every_button_and_sees_many_places():
     game, counts = Game("maze", 3), np.zeros(len(BUTTONS))
     cells = set()
-    for _, buttons, _, pose in play(game, Walker(np.random.default_rng(0)), 900):
-        counts += buttons
-        cells.add((int(pose[0] // 96), int(pose[1] // 96)))
+    for row in play(game, Walker(np.random.default_rng(0)), 900):
+        counts += row.actions
+        cells.add((int(row.poses[0] // 96), int(row.poses[1] // 96)))
     game.close()
     assert (counts > 5).all() and counts[0] > 300
     assert len(cells) > 4
@@ -279,7 +280,7 @@ def test_windows_line_up(data_set):
 
 def numbered(data_set, history=19):
     """A source whose latents are their own frame's number, counted from 1."""
-    recording = load_recording(data_set, torch.device("cpu"))
+    recording = load_recordings([data_set], torch.device("cpu"))
     n = len(recording.first)
     latents = torch.arange(n, dtype=torch.float32)[:, None, None, None].expand(n, 1, 1, 1) + 1
     return WindowSource(latents, recording, history=history, chunk=4)

@@ -41,7 +41,7 @@ class ConditionEmbedder(nn.Module):
         if self.has_text:
             self.text_embedder = Embedder(config.text_dim, config.width, nn.GELU("tanh"))
         if config.action_dim:
-            self.action_embedder = Embedder(config.action_dim, config.width, nn.SiLU())
+            self.action_embedder = Embedder(config.action_dim + config.scene_dim, config.width, nn.SiLU())
 
     def forward(self, timestep_B: Tensor, actions_BTA: Tensor | None) -> tuple[Tensor, Tensor]:
         """One row per latent frame where there are actions, one per sample otherwise.

@@ -107,7 +107,7 @@ class VideoDiT(nn.Module):
                 multiple of the context's batch: draws that share a past stand next to each other.
             timestep_B: 0 (clean) to 1000 (noise).
             memory: always at full resolution.
-            actions_BTA: held buttons per latent frame.
+            actions_BTA: held buttons per latent frame, then 1 for the scene and 0 for the others (scene_dim).
             text_BLD: text embedding, for a model with text.
         """
         frames = x_BCTHW.shape[2]

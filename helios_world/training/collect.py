@@ -1,7 +1,6 @@
 """`helios-world collect`: real frames and the actions that led to them, by many game processes at once.
 
-A data set is a folder of shards, one per process: NNN.frames.npy uint8 (n, 128, 160, 3), NNN.actions.npy uint8
-(n, 7), NNN.episodes.npy int32 (n,), NNN.poses.npy float32 (n, 3); and data.json. Action of row t led to frame t.
+A data set is a folder of shards, one per process: NNN.NAME.npy of n rows for each field of `Row`; and data.json.
 """
 
 from __future__ import annotations
@@ -11,27 +10,59 @@ import json
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from helios_world.errors import UserError, check_name
-from helios_world.training.game import BUTTONS, FPS, HEIGHT, SCENARIOS, WIDTH, Game, Walker
+from helios_world.training.game import BUTTONS, FPS, HEIGHT, SCENARIOS, WIDTH, Game, View
+from helios_world.training.gunner import Gunner
+from helios_world.training.walker import Walker
 
 ARRAYS = {
     "frames": ("uint8", (HEIGHT, WIDTH, 3)),
-    "actions": ("uint8", (7,)),
+    "actions": ("uint8", (len(BUTTONS),)),
     "episodes": ("int32", ()),
     "poses": ("float32", (3,)),
+    "outcomes": ("float32", (3,)),
+    "stats": ("float32", (2,)),
 }
+PLAYERS: dict[str, Callable[[np.random.Generator], GamePlayer]] = {"maze": Walker, "arena": Gunner}
 
-Row = tuple[np.ndarray, np.ndarray, int, tuple[float, float, float]]  # frame, buttons, episode, pose
+
+class GamePlayer(Protocol):
+    """Whoever plays the real game."""
+
+    def act(self, view: View) -> np.ndarray:
+        """Buttons for the next frame, uint8 (7,)."""
+
+
+class Row(NamedTuple):
+    """A frame of the real game and what is known of it, in the order of ARRAYS.
+
+    Attributes:
+        frames: uint8 (128, 160, 3).
+        actions: buttons that led to it, uint8 (7,); zeros for the first of an episode.
+        episodes: number of its episode, from 0.
+        poses: x, y, heading; see `game.View`.
+        outcomes: reward of the step that led to it; reward of the step after it, if that ended the game by its rules,
+            else 0; and 1 if it did, else 0.
+        stats: health, 0 to 100; and 1 if a monster is to be seen, else 0.
+    """
+
+    frames: np.ndarray
+    actions: np.ndarray
+    episodes: int
+    poses: tuple[float, float, float]
+    outcomes: tuple[float, float, float]
+    stats: tuple[float, float]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Plays the real game with a scripted walker and stores frames and actions to train on. "
+        "Plays the real game with a scripted player and stores frames and actions to train on. "
         "Example: helios-world collect --out data/maze --frames 600000 --workers 16"
     )
     parser.add_argument("--out", type=Path, required=True, help="folder of the data set; must not hold one yet")
@@ -86,16 +117,18 @@ def collect(out: Path, scene: str, frames: int, workers: int, seed: int) -> None
         raise UserError(f"workers {failed} failed; {out} is not complete")
 
 
-def play(game: Game, walker: Walker, frames: int) -> Iterator[Row]:
-    """Yields (frame, buttons that led to it, episode, pose) for `frames` frames; buttons of a first frame are zero."""
-    episode, view, buttons = -1, None, None
-    for _ in range(frames):
-        if view is not None:
-            buttons = walker.act(view)
-            view = game.step(buttons)
-        if view is None:
-            episode, view, buttons = episode + 1, game.reset(), np.zeros(len(BUTTONS), np.uint8)
-        yield view.frame, buttons, episode, view.pose
+def play(game: Game, player: GamePlayer, frames: int) -> Iterator[Row]:
+    """Yields `frames` rows, episode after episode."""
+    episode, view, buttons = 0, game.reset(), np.zeros(len(BUTTONS), np.uint8)
+    for left in reversed(range(frames)):
+        following = player.act(view) if left else buttons
+        after = game.step(following) if left else view
+        ending = (0.0, 0.0) if after is not None or not game.ending.by_itself else (game.ending.reward, 1.0)
+        stats = (view.health, float(view.target is not None))
+        yield Row(view.frame, buttons, episode, view.pose, (view.reward, *ending), stats)
+        if after is None:
+            episode, after, following = episode + 1, game.reset(), np.zeros(len(BUTTONS), np.uint8)
+        view, buttons = after, following
 
 
 def _record(stem: Path, scene: str, frames: int, seed: tuple[int, int], counter) -> None:
@@ -106,8 +139,8 @@ def _record(stem: Path, scene: str, frames: int, seed: tuple[int, int], counter)
     }
     sequence = np.random.SeedSequence(seed)
     game = Game(scene, int(sequence.generate_state(1)[0]))
-    walker = Walker(np.random.default_rng(sequence))
-    for t, row in enumerate(play(game, walker, frames)):
+    player = PLAYERS[scene](np.random.default_rng(sequence))
+    for t, row in enumerate(play(game, player, frames)):
         for array, value in zip(arrays.values(), row, strict=True):
             array[t] = value
         counter.value = t + 1

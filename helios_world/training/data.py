@@ -1,21 +1,24 @@
 """A collected data set on the training device, and the batches drawn from it.
 
-Shapes: B batch, T RGB frames, A buttons; latents (C, h, w) per latent frame.
+Shapes: B batch, T RGB frames, A buttons, S scenes; latents (C, h, w) per latent frame.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from helios_world.errors import UserError
 from helios_world.model.vae import VideoVAE
+from helios_world.training.collect import ARRAYS
+from helios_world.training.facts import not_a_data_set, read_facts, scene_dim
 
 
 class Window(NamedTuple):
@@ -24,7 +27,7 @@ class Window(NamedTuple):
     history: Tensor  # (B, C, N, h, w) clean, oldest first, zeros before the episode's start
     anchor: Tensor  # (B, C, 1, h, w)
     clean: Tensor  # (B, C, 1, h, w) the chunk to predict
-    actions: Tensor  # (B, 1, T * A) that led to its frames
+    actions: Tensor  # (B, 1, T * A + S) that led to its frames, then the scene
 
     def first(self, rows: int) -> Window:
         """The first rows of the batch."""
@@ -33,21 +36,32 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class Recording:
-    """All frames of a data set, one after another.
+    """All frames of one or more data sets, one after another.
 
     Attributes:
         frames: uint8 (n, H, W, 3), on the training device.
         actions: uint8 (n, A); row t led to frame t.
         first: int64 (n,), index of the first frame of the episode that a frame belongs to.
-        poses: float32 (n, 3).
-        facts: what data.json says.
+        scene: int64 (n,), index into `scenes`.
+        poses, outcomes, stats: float32 (n, 3), (n, 3) and (n, 2), see `collect.Row`.
+        scenes: of the data sets, in their order.
+        facts: what their data.json say.
     """
 
     frames: Tensor
     actions: Tensor
     first: Tensor
+    scene: Tensor
     poses: np.ndarray
-    facts: dict
+    outcomes: Tensor
+    stats: Tensor
+    scenes: tuple[str, ...]
+    facts: tuple[dict, ...]
+
+    @property
+    def scene_dim(self) -> int:
+        """Numbers that tell a network which scene it is in: none where there is one scene."""
+        return scene_dim(self.scenes)
 
     def without_frames(self) -> Recording:
         """The same without its frames, which are most of its memory, once they are encoded."""
@@ -63,41 +77,56 @@ class Recording:
         return self.frames[ends_B[:, None] + torch.arange(1 - chunk, 1, device=ends_B.device)]
 
 
-def load_recording(folder: Path, device: torch.device, *, part: int = 0, parts: int = 1) -> Recording:
-    """Reads a data set that `helios-world collect` made, or every `parts`-th shard of it from number `part` on.
+def load_recordings(folders: Sequence[Path], device: torch.device, *, part: int = 0, parts: int = 1) -> Recording:
+    """Reads data sets that `helios-world collect` made, or every `parts`-th shard of each from number `part` on.
 
     Raises:
-        UserError: the folder is not a data set, is damaged, or has fewer shards than parts.
+        UserError: a folder is not a data set, is damaged, or has fewer shards than parts; two are of one scene.
     """
-    try:
-        facts = json.loads((folder / "data.json").read_text(encoding="utf-8"))
-        if facts["workers"] < parts:
-            raise UserError(f"{folder} has {facts['workers']} shards: {parts} processes need as many")
-        stems = [f"{i:03d}" for i in range(part, facts["workers"], parts)]
-        arrays = {
-            name: [np.load(folder / f"{stem}.{name}.npy", mmap_mode="r") for stem in stems]
-            for name in ("frames", "actions", "episodes", "poses")
-        }
-    except (OSError, KeyError, ValueError) as error:
-        raise UserError(
-            f"{folder} is not a data set of helios-world collect ({type(error).__name__}: {error})"
-        ) from None
-    total = sum(map(len, arrays["frames"]))
-    frames = torch.empty((total, *arrays["frames"][0].shape[1:]), dtype=torch.uint8, device=device)
+    facts = [read_facts(folder) for folder in folders]
+    scenes = tuple(fact["scene"] for fact in facts)
+    if len(set(scenes)) < len(scenes):
+        raise UserError(f"data sets of scenes {', '.join(scenes)}: give one for each scene")
+    shards = [
+        (index, _open_shard(folder, f"{number:03d}"))
+        for index, (folder, fact) in enumerate(zip(folders, facts, strict=True))
+        for number in _numbers(folder, fact, part, parts)
+    ]
     first, offset = [], 0
-    for shard, episodes in zip(arrays["frames"], arrays["episodes"], strict=True):
+    for _, shard in shards:
+        first.append(np.searchsorted(shard["episodes"], shard["episodes"]) + offset)
+        offset += len(shard["episodes"])
+    joined = {name: np.concatenate([shard[name] for _, shard in shards]) for name in ARRAYS if name != "frames"}
+    scene = np.repeat([index for index, _ in shards], [len(shard["episodes"]) for _, shard in shards])
+    on_device = (torch.from_numpy(array).to(device) for array in (joined["actions"], np.concatenate(first), scene))
+    rest = (torch.from_numpy(joined[name]).to(device) for name in ("outcomes", "stats"))
+    frames = _upload([shard["frames"] for _, shard in shards], device)
+    return Recording(frames, *on_device, joined["poses"], *rest, scenes, tuple(facts))
+
+
+def _numbers(folder: Path, facts: dict, part: int, parts: int) -> range:
+    if facts["workers"] < parts:
+        raise UserError(f"{folder} has {facts['workers']} shards: {parts} processes need as many")
+    return range(part, facts["workers"], parts)
+
+
+def _open_shard(folder: Path, stem: str) -> dict[str, np.ndarray]:
+    try:
+        return {name: np.load(folder / f"{stem}.{name}.npy", mmap_mode="r") for name in ARRAYS}
+    except (OSError, ValueError) as error:
+        raise not_a_data_set(folder, error) from None
+
+
+def _upload(shards: Sequence[np.ndarray], device: torch.device) -> Tensor:
+    """All of them as one tensor on the device, without a second copy in memory."""
+    frames = torch.empty((sum(map(len, shards)), *shards[0].shape[1:]), dtype=torch.uint8, device=device)
+    offset = 0
+    for shard in shards:
         for low in range(0, len(shard), 8192):
             part = torch.from_numpy(np.array(shard[low : low + 8192]))
             frames[offset + low : offset + low + len(part)] = part.to(device)
-        first.append(np.searchsorted(episodes, episodes) + offset)
         offset += len(shard)
-    return Recording(
-        frames,
-        torch.from_numpy(np.concatenate(arrays["actions"])).to(device),
-        torch.from_numpy(np.concatenate(first)).to(device),
-        np.concatenate(arrays["poses"]),
-        facts,
-    )
+    return frames
 
 
 @torch.no_grad()
@@ -151,7 +180,10 @@ class WindowSource:
         return Window(history.transpose(1, 2), anchor[:, :, None], *self.target(ends_B))
 
     def target(self, ends_B: Tensor) -> tuple[Tensor, Tensor]:
-        """The chunks that end at `ends_B`, (B, C, 1, h, w), and the buttons that led to their frames, (B, 1, T * A)."""
+        """The chunks that end at `ends_B`, (B, C, 1, h, w), and `Window.actions` of them."""
         steps = torch.arange(1 - self.chunk, 1, device=ends_B.device)
-        actions = self.recording.actions[ends_B[:, None] + steps].flatten(1)[:, None]
-        return self.latents[ends_B][:, :, None], actions.float()
+        actions = self.recording.actions[ends_B[:, None] + steps].flatten(1)
+        if self.recording.scene_dim:
+            scene = F.one_hot(self.recording.scene[ends_B], self.recording.scene_dim)
+            actions = torch.cat([actions, scene], dim=1)
+        return self.latents[ends_B][:, :, None], actions[:, None].float()

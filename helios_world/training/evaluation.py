@@ -6,14 +6,14 @@ Shapes: N trajectories, T frames, H W frame size, A buttons.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
 from helios_world.drift import LOOKS, contrast, sharpness
 from helios_world.generator import Generator
-from helios_world.training.collect import play
-from helios_world.training.game import TICS_PER_FRAME, Game, Walker
+from helios_world.training.collect import PLAYERS, GamePlayer, Row, play
+from helios_world.training.game import TICS_PER_FRAME, Game
 from helios_world.training.similarity import psnr, ssim
 from helios_world.world import Start
 
@@ -26,27 +26,36 @@ class Trajectories(NamedTuple):
     frames: np.ndarray  # uint8 (N, T, H, W, 3)
     actions: np.ndarray  # float32 (N, T, A)
     poses: np.ndarray  # float32 (N, T, 3)
+    outcomes: np.ndarray  # float32 (N, T, 3), see `collect.Row`
+    stats: np.ndarray  # float32 (N, T, 2), likewise
 
 
 def held_out(
-    scene: str, count: int, frames: int, seed: int, walker: Callable[[np.random.Generator], Any] = Walker
+    scene: str,
+    count: int,
+    frames: int,
+    seed: int,
+    player: Callable[[np.random.Generator], GamePlayer] | None = None,
 ) -> Trajectories:
     """`count` episodes, each `frames` long, from starting places that the game picks.
 
-    `walker` makes who walks each of them: where all are equal up to some frame, so are the games. Seeds of the walkers
-    are (seed, "held out", i); training draws its own from (seed, worker).
+    `player` makes who plays each of them, by default as in training: where all are equal up to some frame, so are the
+    games. Seeds of the players are (seed, "held out", i); training draws its own from (seed, worker).
     """
-    rows: list[list] = []
+    make, rows = player or PLAYERS[scene], []
     sequence = np.random.SeedSequence((seed, 0x68656C64))
     game = Game(scene, int(sequence.generate_state(1)[0]), episode_tics=TICS_PER_FRAME * (frames + 10))
-    walker_seeds = iter(sequence.spawn(100 * count))
+    seeds = iter(sequence.spawn(100 * count))
     while len(rows) < count:
-        taken = list(play(game, walker(np.random.default_rng(next(walker_seeds))), frames))
-        if taken[-1][2] == 0:  # the episode lasted
-            rows.append(taken)
+        taken = list(play(game, make(np.random.default_rng(next(seeds))), frames))
+        if taken[-1].episodes == 0:  # the episode lasted
+            rows.append(Row(*(np.stack(parts) for parts in zip(*taken, strict=True))))
     game.close()
-    parts = [np.stack([np.stack([row[i] for row in taken]) for taken in rows]) for i in (0, 1, 3)]
-    return Trajectories(parts[0], parts[1].astype(np.float32), parts[2].astype(np.float32))
+    joined = Row(*(np.stack(parts) for parts in zip(*rows, strict=True)))
+    return Trajectories(
+        joined.frames,
+        *(part.astype(np.float32) for part in (joined.actions, joined.poses, joined.outcomes, joined.stats)),
+    )
 
 
 def predict(

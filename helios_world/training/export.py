@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from helios_world.errors import UserError
 from helios_world.pack import STARTS, TRANSFORMER, VAE
+from helios_world.training.facts import read_facts
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from helios_world.training.data import Recording
 
 LIMIT_MIB = 32
+BEGUN = 3  # chunks of a game that a start from its beginning holds
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "Example: helios-world export --run runs/maze --data data/maze --out my-world"
     )
     parser.add_argument("--run", type=Path, required=True, help="run folder made by helios-world train")
-    parser.add_argument("--data", type=Path, required=True, help="data set to take the stored starts from")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="data sets to take stored starts from, one for each scene"
+    )
     parser.add_argument(
         "--average",
         type=Path,
@@ -48,7 +52,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     others = [run / name for run in args.average for name in ("config.json", TRANSFORMER)]
-    for path in (args.run / "config.json", args.run / TRANSFORMER, args.run / VAE, args.data / "data.json", *others):
+    data = [folder / "data.json" for folder in args.data]
+    for path in (args.run / "config.json", args.run / TRANSFORMER, args.run / VAE, *data, *others):
         if not path.is_file():
             raise UserError(f"{path} is missing: export needs a finished run and a data set")
     if args.out.exists() and not (args.out / "world.json").is_file():
@@ -62,14 +67,12 @@ def run(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> None:
     """Writes the whole pack beside its place, then moves it there."""
-    import torch
 
     from helios_world.card import WorldCard
     from helios_world.checkpoint import load_into, save_weights
     from helios_world.config import AutoencoderConfig, SamplerConfig, TransformerConfig
     from helios_world.model.vae import VideoVAE
     from helios_world.pack import Networks, Pack
-    from helios_world.training.data import load_recording
     from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, MOUSE, WIDTH
 
     config, *others = (
@@ -79,12 +82,11 @@ def export(args: argparse.Namespace) -> None:
     autoencoder = AutoencoderConfig.from_dict(config["autoencoder"])
     vae = VideoVAE(autoencoder)
     load_into(vae, args.run / VAE)
-    recording = load_recording(args.data, torch.device("cpu"))
-    scene = recording.facts["scene"]
-    starts = choose_starts(vae.eval(), recording, sum(transformer.history_sizes), args.starts, args.seed)
-    card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, (scene,), BINDINGS, mouse=MOUSE)
+    starts, facts = stored_starts(args, vae.eval(), config["scenes"], sum(transformer.history_sizes))
+    scenes = tuple(config["scenes"])
+    card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, scenes, BINDINGS, mouse=MOUSE)
     note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
-    provenance = {"data": recording.facts, "training": config["arguments"], **note}
+    provenance = {"data": facts, "training": config["arguments"], **note}
     if others:
         provenance["averaged_with"] = [other["arguments"] for other in others]
     networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]))
@@ -95,10 +97,10 @@ def export(args: argparse.Namespace) -> None:
         scratch / TRANSFORMER, mean_weights([run / TRANSFORMER for run in (args.run, *args.average)]), int8=True
     )
     save_weights(scratch / VAE, vae.state_dict(), int8=True)
-    save_weights(scratch / STARTS, {scene: starts}, int8=True)
+    save_weights(scratch / STARTS, starts, int8=True)
     (scratch / "world.json").write_text(json.dumps(pack.to_dict(), indent=1) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in scratch.iterdir()) / 2**20
-    print(f"{args.out}: {size:.1f} MiB, {len(starts)} starts of scene {scene}")
+    print(f"{args.out}: {size:.1f} MiB, {args.starts} starts of {', '.join(scenes)}")
     if size > LIMIT_MIB:
         shutil.rmtree(scratch)
         raise UserError(f"the pack would be {size:.1f} MiB: at most {LIMIT_MIB} MiB ship with the package")
@@ -121,12 +123,36 @@ def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
     return {name: sum((w[name] for w in others), value) / len(paths) for name, value in first.items()}
 
 
-def choose_starts(vae: VideoVAE, recording: Recording, history: int, count: int, seed: int) -> Tensor:
-    """Latents (count, C, history, h, w) of moments with much to see, as far apart in the map as can be."""
+def stored_starts(
+    args: argparse.Namespace, vae: VideoVAE, scenes: Sequence[str], history: int
+) -> tuple[dict[str, Tensor], list[dict]]:
+    """Latents to start from by scene, and what the data sets that they come from say of themselves.
+
+    UserError if there is not one data set for each of the scenes.
+    """
+    import torch
+
+    from helios_world.training.data import load_recordings
+    from helios_world.training.game import SCENARIOS
+
+    found = {read_facts(folder)["scene"]: folder for folder in args.data}
+    if set(found) != set(scenes):
+        raise UserError(f"data sets of {', '.join(found)}: the run needs one of each of {', '.join(scenes)}")
+    starts, facts = {}, []
+    for scene in scenes:
+        recording = load_recordings([found[scene]], torch.device("cpu"))
+        facts.append(recording.facts[0])
+        choose = beginnings if SCENARIOS[scene].from_beginning else viewpoints
+        ends = choose(recording, vae.config.frames, history, args.starts, args.seed)
+        starts[scene] = encode_starts(vae, recording, ends, history)
+    return starts, facts
+
+
+def viewpoints(recording: Recording, chunk: int, history: int, count: int, seed: int) -> list[int]:
+    """Frames at which starts end: with much to see, as far apart in the map as can be."""
     import numpy as np
     import torch
 
-    chunk = vae.config.frames
     ends = recording.chunk_ends(chunk, chunks_before=history)
     generator = torch.Generator().manual_seed(seed)
     some = ends[torch.randperm(len(ends), generator=generator)[:4096]]
@@ -137,9 +163,28 @@ def choose_starts(vae: VideoVAE, recording: Recording, history: int, count: int,
     while len(chosen) < count:
         nearest = np.linalg.norm(places[:, None] - places[chosen][None], axis=-1).min(axis=1)
         chosen.append(int(nearest.argmax()))
-    windows = []
+    return some[chosen].tolist()
+
+
+def beginnings(recording: Recording, chunk: int, history: int, count: int, seed: int) -> list[int]:
+    """Frames at which starts end: BEGUN chunks into games, which are drawn at random."""
+    import torch
+
+    index = torch.arange(len(recording.first))
+    ends = index[index - recording.first == chunk * min(BEGUN, history) - 1]
+    order = torch.randperm(len(ends), generator=torch.Generator().manual_seed(seed))
+    return ends[order[torch.arange(count) % len(ends)]].tolist()
+
+
+def encode_starts(vae: VideoVAE, recording: Recording, ends: Sequence[int], history: int) -> Tensor:
+    """Latents (starts, C, history, h, w) of what was seen up to `ends`, zeros before the beginning of a game."""
+    import torch
+    import torch.nn.functional as F
+
+    chunk, windows = vae.config.frames, []
     with torch.inference_mode():
-        for end in some[chosen]:
-            frames = recording.frames[int(end) - chunk * history + 1 : int(end) + 1]
-            windows.append(vae.encode(frames[None])[0])
+        for end in ends:
+            known = min(history, (end + 1 - int(recording.first[end])) // chunk)
+            latents = vae.encode(recording.frames[end + 1 - chunk * known : end + 1][None])[0]
+            windows.append(F.pad(latents, (0, 0, 0, 0, history - known, 0)))
     return torch.stack(windows)

@@ -12,7 +12,7 @@ import torch
 import torch._dynamo.config
 import torch._inductor.config
 
-from helios_world.checkpoint import load_into, save_weights
+from helios_world.checkpoint import check_fit, load_into, load_weights, save_weights
 from helios_world.config import AutoencoderConfig, TransformerConfig
 from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, initialise
@@ -42,6 +42,7 @@ from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
 
 ROLLOUT_RAMP = 0.4  # share of the run until rollouts have their full length
+SCENE_COLUMNS = "condition_embedder.action_embedder.linear_1.weight"  # the last of its inputs tell the scene
 TEACHER, CRITIC, DISCRIMINATOR = "teacher.safetensors", "critic.safetensors", "discriminator.safetensors"
 
 
@@ -308,8 +309,18 @@ def _start_from(network: torch.nn.Module, path: Path, init: str | None) -> bool:
     if path.is_file():
         load_into(network, path)
     elif init is not None:
-        load_into(network, find_pack(init) / path.name)
+        start_from_pack(network, find_pack(init) / path.name)
     else:
         return False
     print(f"starting from {path if path.is_file() else init}", flush=True)
     return True
+
+
+def start_from_pack(network: torch.nn.Module, path: Path) -> None:
+    """Loads weights of a network that may know fewer scenes: more make no difference to it until it has learnt them."""
+    weights, columns = load_weights(path), SCENE_COLUMNS
+    if columns in weights and columns in network.state_dict():
+        missing = network.state_dict()[columns].shape[1] - weights[columns].shape[1]
+        weights[columns] = torch.nn.functional.pad(weights[columns], (0, max(0, missing)))
+    check_fit(path, {name: weight.shape for name, weight in weights.items()}, network)
+    network.load_state_dict(weights)

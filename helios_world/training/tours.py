@@ -12,8 +12,9 @@ import numpy as np
 
 from helios_world.generator import Generator
 from helios_world.training.evaluation import Trajectories, held_out, predict
-from helios_world.training.game import BUTTONS, View, Walker
+from helios_world.training.game import BUTTONS, View
 from helios_world.training.similarity import psnr, ssim
+from helios_world.training.walker import Walker
 
 CHUNK = 4  # frames that a stretch of a tour is a multiple of
 NEAR = (4.0, 4.0, 1.0)  # map units and degrees; a real game that ends farther from its beginning met a wall on its way

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import time
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from helios_world.config import PRESETS, SamplerConfig
 from helios_world.errors import UserError, check_name
+from helios_world.training.facts import read_facts, scene_dim
 from helios_world.training.recipe import STAGES
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "on from the weights in the run folder. Example: helios-world train --data data/maze --run runs/maze. "
         "With several GPUs: torchrun --nproc-per-node 2 -m -- helios_world train ...; batches are per GPU."
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder made by helios-world collect")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders made by helios-world collect, one for each scene"
+    )
     parser.add_argument("--run", type=Path, required=True, help="run folder: weights, config and logs")
     parser.add_argument("--stage", default="all", choices=CHOICES, help="(default: all: autoencoder, then base)")
     parser.add_argument("--preset", default="doom", help=f"network sizes: {', '.join(PRESETS)} (default: doom)")
@@ -62,18 +66,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     transformer, autoencoder = PRESETS[check_name("preset", args.preset, PRESETS)]
+    scenes = [read_facts(folder)["scene"] for folder in args.data]
+    transformer = replace(transformer, scene_dim=scene_dim(scenes))
     stage = args.stage if args.stage in STAGES else "base"
     for name, value in vars(STAGES[stage]).items():
         if getattr(args, name) is None:
             setattr(args, name, value)
     config = {
-        "arguments": {k: str(v) if isinstance(v, Path) else v for k, v in vars(args).items() if not callable(v)},
+        "arguments": {k: _plain(v) for k, v in vars(args).items() if not callable(v)},
+        "scenes": scenes,
         "transformer": transformer.to_dict(),
         "autoencoder": autoencoder.to_dict(),
         "sampler": SamplerConfig((1,) * len(args.draws)).to_dict(),
     }
-    if not (args.data / "data.json").is_file():
-        raise UserError(f"{args.data} holds no data set: make one with helios-world collect")
     for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1), ("lora", 0)):
         if getattr(args, name) < lowest:
             raise UserError(f"{name} is {getattr(args, name):g}: must be at least {lowest}")
@@ -91,17 +96,24 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+def _plain(value: Any) -> Any:
+    """As JSON can hold it."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return str(value) if isinstance(value, Path) else value
+
+
 def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_config, rank: Rank) -> None:
     """Runs the stages asked for."""
     import torch
 
-    from helios_world.training.data import encode_recording, load_recording
+    from helios_world.training.data import encode_recording, load_recordings
     from helios_world.training.stages import known_autoencoder, train_autoencoder, train_decoder, train_transformer
 
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
     began = time.monotonic()
-    recording = load_recording(args.data, rank.device, part=rank.index, parts=rank.count)
+    recording = load_recordings(args.data, rank.device, part=rank.index, parts=rank.count)
     print(f"{len(recording.first)} frames on {rank.device} after {time.monotonic() - began:.0f} s", flush=True)
     if args.stage in ("all", "autoencoder"):
         vae = train_autoencoder(args, autoencoder_config, recording, rank)
