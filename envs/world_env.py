@@ -26,8 +26,9 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
 
     Observation: the last frame of the chunk, uint8 (height, width, 3).
     Info: `frames`, the whole chunk, uint8 (frames_per_chunk, height, width, 3); `chunk`, its index, 0 after a reset.
-    Reward is always 0.0 and `terminated` always False: this world does not know outcomes yet, a later version learns
-    them. `truncated` comes from `gym.make(..., max_episode_steps=N)`.
+    Where `card.outcomes` is True also `reward_chance` and `end_chance`: how likely a reward and the end are held to be.
+    Reward and `terminated` come from the world's own outcome network where its pack has one: `card.outcomes` tells. In
+    other worlds they are always 0.0 and False. `truncated` comes from `gym.make(..., max_episode_steps=N)`.
     The same seed, scene and actions give the same frames on one machine and number format.
 
     Args:
@@ -109,11 +110,12 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
         return self._observe(self._begin(scene, world_seed, start))
 
     def step(self, action: Any) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
-        """One chunk under `action`. UserError for an action outside `action_space`."""
+        """One chunk under `action`, also after the world's end. UserError for an action outside `action_space`."""
         if self._session is None or self._frame is None:
             raise gym.error.ResetNeeded("call reset before step")
-        observation, info = self._observe(self._session.step(self._buttons.decode(action)))
-        return observation, 0.0, False, False, info
+        chunk = self._session.step(self._buttons.decode(action))
+        observation, info = self._observe(chunk)
+        return observation, float(chunk.outcome.reward), bool(chunk.outcome.terminated), False, info
 
     def render(self) -> np.ndarray | None:
         """The newest frame, or None without a render_mode."""
@@ -175,7 +177,10 @@ class HeliosWorldEnv(gym.Env[np.ndarray, Any]):
     def _observe(self, chunk: Chunk) -> tuple[np.ndarray, dict[str, Any]]:
         """Arrays of the caller's own, whoever made the chunk."""
         self._frame = chunk.frames[-1].copy()
-        return self._frame.copy(), {"frames": chunk.frames.copy(), "chunk": chunk.index}
+        info = {"frames": chunk.frames.copy(), "chunk": chunk.index}
+        if self.card.outcomes:
+            info |= {"reward_chance": chunk.outcome.reward_chance, "end_chance": chunk.outcome.end_chance}
+        return self._frame.copy(), info
 
 
 def _read_card(world: str, options: EngineOptions) -> WorldCard:

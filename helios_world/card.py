@@ -29,6 +29,7 @@ class WorldCard:
         bindings: key name (as pygame.key.name gives it) to button.
         takes_prompt: it can be told in words what is to be seen.
         mouse: what moving the mouse does; None for nothing.
+        outcomes: its steps have rewards and ends; see `world.Outcome`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class WorldCard:
     bindings: Mapping[str, str] = field(default_factory=dict)
     takes_prompt: bool = False
     mouse: Mouse | None = None
+    outcomes: bool = False
 
     @property
     def chunk_seconds(self) -> float:
@@ -62,11 +64,11 @@ class WorldCard:
             raise UserError(f"world {self.name!r} takes no prompt: it shows what it was trained on")
 
     def to_dict(self) -> dict[str, Any]:
-        """As JSON or msgpack can carry it; without a mouse there is no key `mouse`."""
-        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "mouse"}
-        mouse = {} if self.mouse is None else {"mouse": self.mouse.to_dict()}
+        """As JSON or msgpack can carry it; without a mouse there is no key `mouse`, without outcomes none for them."""
+        some = {"mouse": self.mouse and self.mouse.to_dict(), "outcomes": self.outcomes}
+        values = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in some}
         lists = {"buttons": list(self.buttons), "scenes": list(self.scenes), "bindings": dict(self.bindings)}
-        return {**values, **lists, **mouse}
+        return {**values, **lists, **{name: value for name, value in some.items() if value}}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> WorldCard:

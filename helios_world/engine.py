@@ -12,7 +12,7 @@ from helios_world.card import WorldCard
 from helios_world.errors import UserError
 from helios_world.prompts import PromptTrack
 from helios_world.snapshot import dump_snapshot, load_snapshot
-from helios_world.world import Frames, Start, WorldModel, WorldState
+from helios_world.world import Frames, Outcome, Start, WorldModel, WorldState
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,13 @@ class Chunk:
         index: 0 for the chunk a session starts from, then 1, 2, ...
         frames: uint8 (frames_per_chunk, height, width, 3).
         seconds: wall time that making it took, shared by the batch it was made in.
+        outcome: reward and end, in a world whose card says `outcomes`. A world can be stepped after its end.
     """
 
     index: int
     frames: Frames
     seconds: float
+    outcome: Outcome = Outcome()
 
 
 class Session:
@@ -127,7 +129,7 @@ class WorldEngine:
             )
             seconds = time.perf_counter() - began
             for session, state, made in zip(batch, states, frames, strict=True):
-                results.append((session, state, Chunk(session.state.chunk, made, seconds)))
+                results.append((session, state, Chunk(session.state.chunk, made, seconds, state.outcome)))
         for session, state, _ in results:
             session.state, session.context = state, None
         return [chunk for _, _, chunk in results]

@@ -18,7 +18,7 @@ _MOST = 1 << 63  # what a message counts up to; chunks end at half of it, so tha
 
 
 def dump_snapshot(model: WorldModel, state: WorldState) -> bytes:
-    """`state` as bytes that only the same world reads back."""
+    """`state` as bytes that only the same world reads back, without `outcome`."""
     from safetensors.numpy import save
 
     header = {

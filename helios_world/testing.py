@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from helios_world.card import WorldCard
 from helios_world.errors import UserError
 from helios_world.mouse import Mouse
 from helios_world.prompts import PromptTrack
-from helios_world.world import Frames, Start, WorldModel, WorldState, step_on
+from helios_world.world import Frames, Outcome, Start, WorldModel, WorldState, step_on
 
 FAKE_CARD = WorldCard(
     name="fake",
@@ -26,11 +26,13 @@ FAKE_CARD = WorldCard(
     bindings={"w": "forward", "s": "back", "left": "turn_left", "right": "turn_right", "space": "attack"},
     mouse=Mouse(30.0, left="turn_left", right="turn_right"),
 )
+GAME_CARD = replace(FAKE_CARD, outcomes=True)
 
 
 class FakeWorldModel:
     """Vertical bars: turn_left scrolls them right, turn_right left, attack brightens; grain by (seed, chunk).
 
+    Where the card says `outcomes`, attack brings a reward of 1 and back ends the game, when held for most of a chunk.
     Exact and fast; `seconds` makes each step last that long.
     """
 
@@ -60,7 +62,8 @@ class FakeWorldModel:
         time.sleep(self.seconds)
         made = [self._render(state, rows) for state, rows in zip(states, actions, strict=True)]
         following = [
-            step_on(s, np.full_like(s.history, heading), s.anchor) for s, (_, heading) in zip(states, made, strict=True)
+            step_on(s, np.full_like(s.history, heading), s.anchor, self._outcome(rows))
+            for s, rows, (_, heading) in zip(states, actions, made, strict=True)
         ]
         return following, np.stack([frames for frames, _ in made])
 
@@ -74,6 +77,13 @@ class FakeWorldModel:
         if set(arrays) != {"history", "anchor"} or arrays["history"].shape != (1, 1, 1, 1):
             raise UserError(f"snapshot holds {sorted(arrays)}: must hold history and anchor of shape (1, 1, 1, 1)")
         return replace(head, history=arrays["history"], anchor=arrays["anchor"])
+
+    def _outcome(self, rows: np.ndarray) -> Outcome:
+        if not self.card.outcomes:
+            return Outcome()
+        held = dict(zip(self.card.buttons, rows.mean(0).tolist(), strict=True))
+        reward, end = held.get("attack", 0.0), held.get("back", 0.0)
+        return Outcome(float(reward > 0.5), end > 0.5, reward, end)
 
     def _render(self, state: WorldState, rows: np.ndarray) -> tuple[Frames, float]:
         """Frames of the chunk and the heading after it, in pixels."""
@@ -106,6 +116,7 @@ def assert_world_model_contract(model: WorldModel, *, tolerance: float = 0.0) ->
     )
     assert np.array_equal(first, same), "the same seed must start the same world"
     assert a.chunk == 1, "the first chunk to be generated is chunk 1"
+    assert a.outcome == Outcome(), "a world that begins has come to nothing"
     rows = np.zeros((2, card.frames_per_chunk, len(card.buttons)), np.float32)
     rows[1, :, 0] = 1.0
     before = {k: v.copy() for k, v in model.to_arrays(a).items()}
@@ -113,8 +124,9 @@ def assert_world_model_contract(model: WorldModel, *, tolerance: float = 0.0) ->
     assert frames.shape == (2, *shape) and frames.dtype == np.uint8, "step must give uint8 frames for every state"
     assert (a2.chunk, b2.chunk) == (2, 2), "a step moves the chunk index on by one"
     assert all(np.array_equal(before[k], v) for k, v in model.to_arrays(a).items()), "a step must not change its state"
-    _, repeated = model.step([again, b], rows)
+    same_states, repeated = model.step([again, b], rows)
     assert np.array_equal(frames, repeated), "the same states and actions must give the same frames"
+    _assert_outcomes([a2.outcome, b2.outcome], [s.outcome for s in same_states], card)
     _, swapped = model.step([b, a], rows[::-1].copy())
     _assert_near(swapped[::-1], frames, tolerance, "rows of a batch must not depend on each other")
     for i, state in enumerate((a, b)):
@@ -127,6 +139,15 @@ def assert_world_model_contract(model: WorldModel, *, tolerance: float = 0.0) ->
     _, on = model.step([a2], rows[:1])
     _, back = model.step([restored], rows[:1])
     assert np.array_equal(on, back), "a restored state must go on as the original does"
+
+
+def _assert_outcomes(outcomes: list[Outcome], repeated: list[Outcome], card: WorldCard) -> None:
+    assert outcomes == repeated, "the same states and actions must come to the same"
+    assert card.outcomes or set(outcomes) == {Outcome()}, "a world comes to nothing unless its card says outcomes"
+    values = [value for outcome in outcomes for value in astuple(outcome)]
+    assert all(type(value) in (float, bool) for value in values), "outcomes are made of Python's own numbers"
+    chances = [chance for outcome in outcomes for chance in (outcome.reward_chance, outcome.end_chance)]
+    assert all(0 <= chance <= 1 for chance in chances), "chances are from 0 to 1"
 
 
 def _assert_near(x: Frames, y: Frames, tolerance: float, promise: str) -> None:

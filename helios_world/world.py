@@ -16,6 +16,22 @@ Frames = np.ndarray  # uint8 (..., frames, height, width, 3), RGB
 
 
 @dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a chunk came to, in a world whose card says `outcomes`; as it is by default in others.
+
+    Attributes:
+        reward: that it brought.
+        terminated: the game ended in it.
+        reward_chance, end_chance: calibrated probabilities, 0 to 1, that a reward came and that the game ended.
+    """
+
+    reward: float = 0.0
+    terminated: bool = False
+    reward_chance: float = 0.0
+    end_chance: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class WorldState:
     """All there is to a world between two steps. Never changed in place.
 
@@ -27,6 +43,8 @@ class WorldState:
         chunk: index of the next chunk. Noise is a function of (seed, chunk, denoise step) alone.
         prompts: what the world is told, now and later; None in a world that takes no prompt.
         first: the next chunk is the first that this world makes, which some samplers take more steps for.
+        outcome: what the newest chunk came to. It belongs to that chunk and not to the future, so a snapshot does not
+            hold it: after a reset or a restore it is the default.
     """
 
     history: Any
@@ -36,12 +54,14 @@ class WorldState:
     chunk: int
     prompts: PromptTrack | None = None
     first: bool = False
+    outcome: Outcome = Outcome()
 
 
-def step_on(state: WorldState, history: Any, anchor: Any) -> WorldState:
-    """The state after one more chunk, with these latents."""
+def step_on(state: WorldState, history: Any, anchor: Any, outcome: Outcome = Outcome()) -> WorldState:
+    """The state after one more chunk, with these latents, which came to `outcome`."""
     prompts = state.prompts and state.prompts.at(state.chunk + 1)
-    return replace(state, history=history, anchor=anchor, chunk=state.chunk + 1, prompts=prompts, first=False)
+    changes = {"history": history, "anchor": anchor, "prompts": prompts, "outcome": outcome}
+    return replace(state, chunk=state.chunk + 1, first=False, **changes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +135,8 @@ class WorldModel(Protocol):
             actions: float32 (states, frames_per_chunk, buttons).
             contexts: what `prepare` gave for these states, to save its time now.
         Returns:
-            the next states and uint8 frames (states, frames_per_chunk, height, width, 3).
+            the next states, each with what its chunk came to, and uint8 frames (states, frames_per_chunk, height,
+            width, 3).
         """
 
     def prepare(self, state: WorldState) -> Any:

@@ -8,7 +8,7 @@ import pytest
 
 from helios_world.card import WorldCard
 from helios_world.errors import PackError, UserError
-from helios_world.testing import FAKE_CARD
+from helios_world.testing import FAKE_CARD, GAME_CARD
 
 
 def test_a_card_survives_json_and_msgpack():
@@ -20,6 +20,12 @@ def test_a_card_survives_json_and_msgpack():
 def test_a_card_without_a_mouse_has_no_such_key():
     plain = replace(FAKE_CARD, mouse=None)
     assert "mouse" not in plain.to_dict() and WorldCard.from_dict(plain.to_dict()) == plain
+
+
+def test_a_card_with_outcomes_says_so_and_one_without_has_no_such_key():
+    assert "outcomes" not in FAKE_CARD.to_dict() and not FAKE_CARD.outcomes
+    values = GAME_CARD.to_dict()
+    assert values["outcomes"] is True and WorldCard.from_dict(json.loads(json.dumps(values))) == GAME_CARD
 
 
 def test_keys_of_later_versions_are_ignored_and_missing_ones_named():

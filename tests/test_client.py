@@ -16,8 +16,8 @@ from helios_world.bridge.client import RemoteSession
 from helios_world.bridge.server import WorldServer
 from helios_world.engine import WorldEngine
 from helios_world.errors import ConnectionLost, ServerError, UserError
-from helios_world.testing import FAKE_CARD, FakeWorldModel
-from helios_world.world import Start
+from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel
+from helios_world.world import Outcome, Start
 
 
 @pytest.fixture
@@ -38,6 +38,20 @@ def same(a, b):
 
 
 ACTIONS = [Action.of("turn_left"), Action(), Action.of("attack", "turn_right"), Action.of("forward")]
+
+
+@pytest.mark.parametrize("card", [FAKE_CARD, GAME_CARD])
+def test_a_chunk_comes_to_the_same_here_and_there(served, card):
+    local = WorldEngine(FakeWorldModel(card)).open()[0]
+    with served(WorldServer(WorldEngine(FakeWorldModel(card)))) as address:
+        remote = RemoteSession(address)
+        assert remote.card == card and remote.reset().outcome == Outcome()
+        for action in (Action.of("attack"), Action(), Action.of("attack", "back"), Action.of("attack")):
+            ours, theirs = local.step(action).outcome, remote.step(action).outcome
+            assert ours == theirs and (ours == Outcome()) == (not card.outcomes or not action.buttons)
+        frames = remote._ask(protocol.Step(remote._number(), frozenset()))
+        assert (frames.outcome is None) == (not card.outcomes), "it is said only where the card says that there are any"
+        remote.close()
 
 
 def test_remote_equals_local(remote, local):

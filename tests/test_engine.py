@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from helios_world import Action, UserError, WorldEngine
-from helios_world.testing import FAKE_CARD, FakeWorldModel
-from helios_world.world import Start
+from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel
+from helios_world.world import Outcome, Start
 
 TURN = Action.of("turn_left")
 WALK = (Action.of("forward", "turn_right"), TURN, Action(), Action.of("attack"))
@@ -109,6 +109,27 @@ def test_a_session_starts_from_real_material():
 def test_material_that_does_not_fit_is_refused(start, words):
     with pytest.raises(UserError, match=words):
         engine().open(start=start)
+
+
+def test_a_chunk_says_what_it_came_to_and_a_world_goes_on_after_its_end():
+    session, first = WorldEngine(FakeWorldModel(GAME_CARD)).open(seed=1)
+    assert first.outcome == Outcome()
+    walk = [Action.of("attack"), Action(), Action.of("attack", "back"), Action.of("attack")]
+    assert [session.step(action).outcome for action in walk] == [
+        *(Outcome(1.0, False, 1.0, 0.0), Outcome()),
+        *(Outcome(1.0, True, 1.0, 1.0), Outcome(1.0, False, 1.0, 0.0)),
+    ]
+
+
+def test_an_outcome_is_of_the_newest_chunk_alone_and_no_snapshot_holds_it():
+    session, _ = WorldEngine(FakeWorldModel(GAME_CARD)).open()
+    session.step(Action.of("attack", "back"))
+    assert session.state.outcome.terminated
+    session.restore(session.snapshot())
+    assert session.state.outcome == Outcome()
+    session.step(Action.of("back"))
+    session.reset()
+    assert session.state.outcome == Outcome()
 
 
 def test_bad_options_are_refused():

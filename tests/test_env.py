@@ -14,7 +14,7 @@ from helios_world.action import Action
 from helios_world.card import WorldCard
 from helios_world.envs.action_space import KEY_CODES, discrete_actions
 from helios_world.envs.world_env import HeliosWorldEnv
-from helios_world.testing import FAKE_CARD, FakeWorldModel
+from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel
 
 ENV_ID = "helios_world:HeliosWorld-v0"
 
@@ -29,10 +29,12 @@ def fake_env(**options) -> HeliosWorldEnv:
 
 @pytest.mark.parametrize("action_mode", ["discrete", "multibinary"])
 @pytest.mark.parametrize("render_mode", [None, "rgb_array"])
-def test_gymnasium_accepts_the_env_without_a_warning(action_mode, render_mode):
+@pytest.mark.parametrize("card", [FAKE_CARD, GAME_CARD])
+def test_gymnasium_accepts_the_env_without_a_warning(action_mode, render_mode, card):
+    session = fake_session(card)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_env(fake_env(action_mode=action_mode, render_mode=render_mode))
+        check_env(gym.make(ENV_ID, session=session, action_mode=action_mode, render_mode=render_mode).unwrapped)
 
 
 def test_the_id_works_whatever_was_imported_first():
@@ -179,6 +181,47 @@ def test_the_key_codes_are_those_that_pygame_reports(monkeypatch):
     pygame.display.init()
     assert {name: pygame.key.key_code(name) for name in KEY_CODES} == KEY_CODES
     pygame.display.quit()
+
+
+def test_reward_and_end_are_what_the_world_says():
+    env = gym.make(ENV_ID, session=fake_session(GAME_CARD), action_mode="multibinary").unwrapped
+    _, info = env.reset(seed=0)
+    assert env.card.outcomes and (info["reward_chance"], info["end_chance"]) == (0.0, 0.0)
+    told = []
+    for held in ({"attack"}, set(), {"back"}, {"attack", "back"}, {"attack"}):
+        _, reward, terminated, truncated, info = env.step([int(b in held) for b in GAME_CARD.buttons])
+        assert type(reward) is float and type(terminated) is bool and not truncated
+        told.append((reward, terminated, info["reward_chance"], info["end_chance"]))
+    assert told == [(1.0, False, 1, 0), (0.0, False, 0, 0), (0.0, True, 0, 1), (1.0, True, 1, 1), (1.0, False, 1, 0)]
+
+
+def test_a_world_without_outcomes_comes_to_nothing_and_says_no_chances():
+    env = fake_env()
+    env.reset(seed=0)
+    attack, back = env.action_meanings.index("attack"), env.action_meanings.index("back")
+    for action in (attack, back):
+        _, reward, terminated, _, info = env.step(action)
+        assert (reward, terminated, set(info)) == (0.0, False, {"frames", "chunk"})
+
+
+@pytest.mark.parametrize("mode", list(gym.vector.AutoresetMode))
+def test_vectors_of_games_begin_anew_after_their_end(mode):
+    made = [lambda: gym.make(ENV_ID, session=fake_session(GAME_CARD)) for _ in range(2)]
+    envs = gym.vector.SyncVectorEnv(made, autoreset_mode=mode)
+    _, info = envs.reset(seed=3)
+    assert info["reward_chance"].tolist() == [0.0, 0.0] and info["chunk"].tolist() == [0, 0]
+    noop, back, attack = 0, 2, 7
+    _, reward, terminated, _, info = envs.step(np.array([attack, back]))
+    assert reward.tolist() == [1.0, 0.0] and terminated.tolist() == [False, True]
+    if mode is gym.vector.AutoresetMode.SAME_STEP:
+        assert info["chunk"].tolist() == [1, 0] and info["final_info"]["end_chance"].tolist() == [0.0, 1.0]
+    if mode is gym.vector.AutoresetMode.DISABLED:
+        _, info = envs.reset(options={"reset_mask": np.array([False, True])})
+        assert info["chunk"][1] == 0
+    _, reward, terminated, _, info = envs.step(np.array([noop, noop]))
+    again = 0 if mode is gym.vector.AutoresetMode.NEXT_STEP else 1
+    assert info["chunk"].tolist() == [2, again] and not terminated.any() and not reward.any()
+    envs.close()
 
 
 @pytest.mark.slow

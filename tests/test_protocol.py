@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from helios_world.bridge import card_fields, protocol
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError
-from helios_world.testing import FAKE_CARD
-from helios_world.world import Start
+from helios_world.testing import FAKE_CARD, GAME_CARD
+from helios_world.world import Outcome, Start
 
 counts = st.integers(0, (1 << 63) - 1)
 numbers = st.floats(-1e15, 1e15)
+chances = st.floats(0, 1)
 short = st.text(max_size=64)
 buttons = st.frozensets(short, max_size=20)
 blobs = st.binary(max_size=200)
@@ -30,6 +31,7 @@ cards = st.builds(
     buttons=st.lists(short, max_size=10).map(tuple),
     scenes=st.lists(short, min_size=1, max_size=10).map(tuple),
     bindings=st.dictionaries(short, short, max_size=20),
+    outcomes=st.booleans(),
 )
 
 
@@ -42,7 +44,8 @@ def frames_messages(draw):
     payload = draw(st.binary(min_size=size, max_size=size))
     head = [draw(s) for s in (counts, counts, counts, numbers)]
     seconds, made_at = draw(st.floats(0, 1e9)), draw(numbers)
-    return protocol.Frames(*head, shape, codec, tuple(lengths), seconds, made_at, payload)
+    outcome = draw(st.none() | st.builds(Outcome, numbers, st.booleans(), chances, chances))
+    return protocol.Frames(*head, shape, codec, tuple(lengths), seconds, made_at, payload, outcome=outcome)
 
 
 @st.composite
@@ -192,6 +195,26 @@ def test_a_card_with_a_mouse_that_is_none_is_refused(mouse):
     said["card"]["mouse"] = mouse
     with pytest.raises(ProtocolError, match=r"card\.mouse"):
         protocol.decode([msgpack.packb(said), b""])
+
+
+@pytest.mark.parametrize("outcomes", [None, 0, 1, "true", {}])
+def test_a_card_says_true_or_false_of_outcomes(outcomes):
+    header, _ = protocol.encode(protocol.Welcome(1, GAME_CARD, "", "raw", 0))
+    said = msgpack.unpackb(header)
+    assert said["card"]["outcomes"] is True
+    said["card"]["outcomes"] = outcomes
+    with pytest.raises(ProtocolError, match=r"card\.outcomes must be true or false"):
+        protocol.decode([msgpack.packb(said), b""])
+
+
+def test_an_outcome_may_be_missing_and_later_versions_may_say_more_in_it():
+    frames = protocol.Frames(1, 2, 0, 0.0, (1, 1, 1, 3), "raw", (), 0.1, 0.0, b"abc", outcome=Outcome(2.0, True))
+    header, payload = protocol.encode(frames)
+    said = msgpack.unpackb(header)
+    more = {**said, "outcome": {**said["outcome"], "mood": "good"}}
+    assert protocol.decode([msgpack.packb(more), payload]) == frames
+    del said["outcome"]
+    assert protocol.decode([msgpack.packb(said), payload]).outcome is None
 
 
 def test_a_start_travels_exactly():

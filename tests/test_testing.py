@@ -1,10 +1,13 @@
 """The contract test finds each planted fault, and the fake world keeps its promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from helios_world import Action, WorldEngine
-from helios_world.testing import FakeWorldModel, assert_world_model_contract
+from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel, assert_world_model_contract
+from helios_world.world import Outcome
 
 
 class SharedGenerator(FakeWorldModel):
@@ -45,8 +48,34 @@ class ForgetsOnRestore(FakeWorldModel):
         return super().from_arrays({**arrays, "history": arrays["history"] * 0}, head)
 
 
-def test_the_fake_world_fulfils_the_contract():
-    assert_world_model_contract(FakeWorldModel())
+class BeginsWithAReward(FakeWorldModel):
+    def reset(self, scene, **options):
+        state, frames = super().reset(scene, **options)
+        return replace(state, outcome=Outcome(1.0)), frames
+
+
+class EndsWithoutSayingThatItCan(FakeWorldModel):
+    def step(self, states, actions, contexts=None):
+        following, frames = super().step(states, actions, contexts)
+        return [replace(state, outcome=Outcome(terminated=True)) for state in following], frames
+
+
+class SaysMoreThanCertain(FakeWorldModel):
+    def __init__(self):
+        super().__init__(GAME_CARD)
+
+    def _outcome(self, rows):
+        return Outcome(reward_chance=1.5)
+
+
+class RewardsWithAnArray(SaysMoreThanCertain):
+    def _outcome(self, rows):
+        return Outcome(np.float32(1.0))
+
+
+@pytest.mark.parametrize("card", [FAKE_CARD, GAME_CARD])
+def test_the_fake_world_fulfils_the_contract(card):
+    assert_world_model_contract(FakeWorldModel(card))
 
 
 @pytest.mark.parametrize(
@@ -58,6 +87,10 @@ def test_the_fake_world_fulfils_the_contract():
         (DependsOnPreparation, "preparing must not change the result"),
         (IgnoresTheSeed, "same seed must start the same world"),
         (ForgetsOnRestore, "restored state must go on"),
+        (BeginsWithAReward, "a world that begins has come to nothing"),
+        (EndsWithoutSayingThatItCan, "comes to nothing unless its card says outcomes"),
+        (SaysMoreThanCertain, "chances are from 0 to 1"),
+        (RewardsWithAnArray, "Python's own numbers"),
     ],
 )
 def test_the_contract_names_each_planted_fault(broken, promise):

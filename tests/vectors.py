@@ -11,9 +11,10 @@ from pathlib import Path
 import msgpack
 
 from helios_world import mouse
-from helios_world.bridge import card_fields, fields, protocol
+from helios_world.bridge import card_fields, fields, outcome_fields, protocol
 from helios_world.card import WorldCard
 from helios_world.testing import FAKE_CARD
+from helios_world.world import Outcome
 
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "protocol"
 FROM_SERVER = (protocol.Welcome, protocol.Frames, protocol.Done, protocol.Error, protocol.Pong)
@@ -37,6 +38,7 @@ PLAIN_FRAMES = protocol.Frames(
     *(0, 7, 42, 12.25, (1, 2, 2, 3), "raw", (), 0.0452, 1e15), payload=bytes(range(244, 256))
 )
 JPEG_FRAMES = protocol.Frames(3, 1, 0, 0.0, (2, 8, 8, 3), "jpeg", (3, 2), 0.0, -0.5, bytes.fromhex("ffd8ff00ff"))
+GAME_FRAMES = dataclasses.replace(PLAIN_FRAMES, index=8, outcome=Outcome(-1.5, True, 0.25, 0.75))
 MANY_FRAMES = protocol.Frames(MOST, MOST, MOST, -1e15, (1024, 1, 1, 3), "jpeg", (0,) * 1024, 1e15, 0.0, b"")
 PICTURE = (("image", (1, 2, 3)),)
 CLIP = (("video", (2, 1, 1, 3)), ("actions", (2, 1)))
@@ -78,6 +80,8 @@ MESSAGES = {
     "frames, raw": PLAIN_FRAMES,
     "frames, jpeg": JPEG_FRAMES,
     "frames, 1024 of them": MANY_FRAMES,
+    "frames with an outcome": GAME_FRAMES,
+    "frames with the largest outcome": dataclasses.replace(PLAIN_FRAMES, outcome=Outcome(1e15, False, 1.0, 0.0)),
     "done": protocol.Done(2, 18),
     "done with a ticket": protocol.Done(3, 1, "a" * 64),
     "done with a snapshot": protocol.Done(MOST, MOST, "", bytes(range(256))),
@@ -144,6 +148,8 @@ def pairs_refused():
         *refused_changes("error", protocol.Error(1, "busy", ""), ERROR),
         *refused_changes("frames", PLAIN_FRAMES, FRAMES),
         *refused_changes("frames", JPEG_FRAMES, JPEGS),
+        *((f"frames: outcome.{why}", *changed_outcome(change)) for why, change in OUTCOME.items()),
+        *((f"frames: outcome without {key}", *lacking_outcome(key)) for key in outcome_fields.OUTCOME),
         *refused_changes("welcome", MESSAGES["welcome"], WELCOME),
         *((f"welcome: card.{why}", *changed_card(change)) for why, change in CARD.items()),
         *((f"{name} without {key}", *without(m, key)) for name, m in lacking() for key in header_keys(m)),
@@ -176,6 +182,19 @@ FRAMES = {
     "an unknown codec": {"codec": "gif"},
     "negative seconds": {"seconds": -0.5},
     "a list that is a number": {"lengths": 0},
+    "an outcome that is nil": {"outcome": None},
+    "an outcome that is a list": {"outcome": [1.0, False, 0.5, 0.5]},
+}
+OUTCOME = {
+    "reward is not a number": {"reward": float("nan")},
+    "reward is over 1e15": {"reward": 1.1e15},
+    "reward is true": {"reward": True},
+    "terminated is 1": {"terminated": 1},
+    "terminated is nil": {"terminated": None},
+    "reward_chance is below 0": {"reward_chance": -0.25},
+    "reward_chance is text": {"reward_chance": "0.5"},
+    "end_chance is over 1": {"end_chance": 1.25},
+    "end_chance is infinite": {"end_chance": float("inf")},
 }
 JPEGS = {
     "more frames than lengths": {"lengths": [5]},
@@ -220,6 +239,15 @@ def changed_card(change):
     return changed(MESSAGES["welcome"], {"card": {**PLAIN_CARD.to_dict(), **change}})
 
 
+def changed_outcome(change):
+    return changed(GAME_FRAMES, {"outcome": {**dataclasses.asdict(GAME_FRAMES.outcome), **change}})
+
+
+def lacking_outcome(key):
+    whole = dataclasses.asdict(GAME_FRAMES.outcome)
+    return changed(GAME_FRAMES, {"outcome": {name: value for name, value in whole.items() if name != key}})
+
+
 def without(message, key):
     header, payload = protocol.encode(message)
     return packed({k: v for k, v in msgpack.unpackb(header).items() if k != key}), payload
@@ -234,7 +262,7 @@ def lacking():
 
 
 def header_keys(message):
-    return [f.name for f in dataclasses.fields(message) if f.name != "payload"]
+    return [f.name for f in dataclasses.fields(message) if f.name not in ("payload", *protocol.OPTIONAL)]
 
 
 def packed(value):
@@ -247,6 +275,8 @@ def as_json(value):
         return value.hex()
     if isinstance(value, WorldCard):
         return as_json(value.to_dict())
+    if isinstance(value, Outcome):
+        return as_json(dataclasses.asdict(value))
     if isinstance(value, frozenset):
         return sorted(value)
     if isinstance(value, tuple | list):
@@ -257,9 +287,9 @@ def as_json(value):
 
 
 def message_json(message):
-    values = {f.name: getattr(message, f.name) for f in dataclasses.fields(message)}
-    named = {key: as_json(value) for key, value in values.items() if key != "mouse" or value != mouse.STILL}
-    return {"t": type(message).__name__.lower(), **named}
+    values = {f.name: (getattr(message, f.name), f.default) for f in dataclasses.fields(message)}
+    said = {key: v for key, (v, default) in values.items() if key not in protocol.OPTIONAL or v != default}
+    return {"t": type(message).__name__.lower(), **{key: as_json(value) for key, value in said.items()}}
 
 
 def vectors():
@@ -323,6 +353,7 @@ def card_schema():
     buttons = {key: {"type": "string", "maxLength": 64} for key in ("left", "right", "up", "down")}
     counts = {"type": "number", "minimum": mouse.LEAST, "maximum": mouse.MOST}
     parts["mouse"] = {"type": "object", "properties": {"counts": counts, **buttons}, "optional": True}
+    parts["outcomes"] = {**fields.schema_of(fields.flag), "optional": True}
     return {"type": "object", "properties": parts}
 
 

@@ -28,6 +28,7 @@ struct Chunk {
     std::uint64_t index = 0, height = 0, width = 0;
     std::string codec;
     double seconds = 0;
+    std::optional<Outcome> outcome;  // none in a world without
     std::vector<Bytes> frames;
 };
 
@@ -417,7 +418,7 @@ private:
 
     static Chunk chunk(const Answer& answer) {
         const auto& m = std::get<protocol::Frames>(answer);
-        return {m.index, m.shape[1], m.shape[2], m.codec, m.seconds, m.split()};
+        return {m.index, m.shape[1], m.shape[2], m.codec, m.seconds, m.outcome, m.split()};
     }
 
     // Real time

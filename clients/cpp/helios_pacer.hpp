@@ -29,12 +29,14 @@ inline void remember(std::deque<double>& values, double value, std::size_t most)
     if (values.size() > most) values.pop_front();
 }
 
-/// A frame that is due: RGB bytes, or a JPEG. `seq`: the newest input that it includes.
+/// A frame that is due: RGB bytes, or a JPEG. `seq`: the newest input that it includes. `outcome`: of its chunk, the same
+/// for all frames of that.
 struct Frame {
     Bytes pixels;
     std::uint64_t height = 0, width = 0;
     std::string codec;
     std::uint64_t chunk = 0, index = 0, seq = 0;
+    std::optional<Outcome> outcome;
 };
 
 class Pacer {
@@ -80,7 +82,7 @@ public:
         if (seen_ == name) return {};
         seen_ = name;
         const auto& m = now_->message;
-        return Frame{now_->frames[index], m.shape[1], m.shape[2], m.codec, m.index, index, m.seq};
+        return Frame{now_->frames[index], m.shape[1], m.shape[2], m.codec, m.index, index, m.seq, m.outcome};
     }
 
     /// Index of the chunk to ask for now, or 0. Say `asked` once the asking is on its way.

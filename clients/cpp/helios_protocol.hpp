@@ -24,6 +24,13 @@ struct Card {
     bool takes_prompt = false;
 };
 
+/// What a chunk came to, in a world that has outcomes.
+struct Outcome {
+    double reward;
+    bool terminated;  // the game ended in it
+    double reward_chance, end_chance;
+};
+
 namespace protocol {
 
 constexpr std::uint64_t version = 1;
@@ -45,6 +52,7 @@ struct Frames {
     std::string codec;
     std::vector<std::uint64_t> lengths;  // of each JPEG
     double seconds, made_at;
+    std::optional<Outcome> outcome;  // none in a world without
     Bytes payload;
 
     /// The frames one by one: RGB bytes, or a JPEG.
@@ -211,6 +219,12 @@ inline double seconds(const Value& value) {
     return found;
 }
 
+inline double chance(const Value& value) {
+    const double found = number(value);
+    if (found < 0 || found > 1) throw ProtocolError("a chance must be from 0 to 1");
+    return found;
+}
+
 inline bool flag(const Value& value) {
     if (value.kind != Value::Kind::flag) throw ProtocolError("a flag must be true or false");
     return value.flag;
@@ -295,12 +309,20 @@ inline void check_frames(const Frames& frames) {
         throw ProtocolError("the lengths of the JPEGs must make up the payload");
 }
 
+inline std::optional<Outcome> outcome(const Value* value) {
+    if (!value) return {};
+    if (value->kind != Value::Kind::map) throw ProtocolError("outcome must be a map");
+    return Outcome{number(get(*value, "reward")), flag(get(*value, "terminated")),
+                   chance(get(*value, "reward_chance")), chance(get(*value, "end_chance"))};
+}
+
 inline Frames frames(const Value& header, Bytes payload) {
     Frames found{count(get(header, "request")),  count(get(header, "index")),
                  count(get(header, "seq")),      number(get(header, "sent_at")),
                  counts(get(header, "shape")),   codec(get(header, "codec")),
                  counts(get(header, "lengths")), seconds(get(header, "seconds")),
-                 number(get(header, "made_at")), std::move(payload)};
+                 number(get(header, "made_at")), outcome(header.find("outcome")),
+                 std::move(payload)};
     check_frames(found);
     return found;
 }

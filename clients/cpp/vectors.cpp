@@ -88,10 +88,16 @@ static json plain(const protocol::Welcome& m) {
             {"broadcast", count(m.broadcast)}};
 }
 static json plain(const protocol::Frames& m) {
-    return {{"t", "frames"},        {"request", count(m.request)},  {"index", count(m.index)},
-            {"seq", count(m.seq)},  {"sent_at", m.sent_at},         {"shape", counts(m.shape)},
-            {"codec", m.codec},     {"lengths", counts(m.lengths)}, {"seconds", m.seconds},
-            {"made_at", m.made_at}, {"payload", to_hex(m.payload)}};
+    json found = {{"t", "frames"},        {"request", count(m.request)},  {"index", count(m.index)},
+                  {"seq", count(m.seq)},  {"sent_at", m.sent_at},         {"shape", counts(m.shape)},
+                  {"codec", m.codec},     {"lengths", counts(m.lengths)}, {"seconds", m.seconds},
+                  {"made_at", m.made_at}, {"payload", to_hex(m.payload)}};
+    if (const auto& o = m.outcome)
+        found["outcome"] = {{"reward", o->reward},
+                            {"terminated", o->terminated},
+                            {"reward_chance", o->reward_chance},
+                            {"end_chance", o->end_chance}};
+    return found;
 }
 static json plain(const protocol::Done& m) {
     return {{"t", "done"},

@@ -42,6 +42,7 @@ namespace Helios
         public ulong Index;
         public int Height, Width;
         public string Codec;
+        public Outcome Outcome; // null in a world without
         public byte[][] Frames;
     }
 
@@ -433,6 +434,7 @@ namespace Helios
                 Height = (int)frames.Shape[1],
                 Width = (int)frames.Shape[2],
                 Codec = frames.Codec,
+                Outcome = frames.Outcome,
                 Frames = frames.Split(),
             };
         }

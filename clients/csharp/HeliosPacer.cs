@@ -15,6 +15,7 @@ namespace Helios
         public int Height, Width, Index;
         public string Codec;
         public ulong Chunk, Seq;
+        public Outcome Outcome; // of its chunk, the same for all frames of that; null in a world without
     }
 
     public sealed class Pacer
@@ -113,6 +114,7 @@ namespace Helios
                 Chunk = message.Index,
                 Index = index,
                 Seq = message.Seq,
+                Outcome = message.Outcome,
             };
         }
 

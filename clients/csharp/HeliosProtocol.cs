@@ -21,6 +21,13 @@ namespace Helios
         public bool TakesPrompt;
     }
 
+    /// <summary>What a chunk came to, in a world that has outcomes.</summary>
+    public sealed class Outcome
+    {
+        public double Reward, RewardChance, EndChance;
+        public bool Terminated; // the game ended in it
+    }
+
     public abstract class Message { }
 
     public sealed class Welcome : Message
@@ -37,6 +44,7 @@ namespace Helios
         public ulong[] Shape; // frames, height, width, 3
         public ulong[] Lengths; // of each JPEG
         public string Codec;
+        public Outcome Outcome; // null in a world without
         public byte[] Payload;
 
         /// <summary>The frames one by one: RGB bytes, or a JPEG.</summary>
@@ -291,11 +299,24 @@ namespace Helios
                 Lengths = Counts(Get(header, "lengths")),
                 Seconds = Number(Get(header, "seconds")),
                 MadeAt = Number(Get(header, "made_at")),
+                Outcome = header.ContainsKey("outcome") ? Outcome(header["outcome"]) : null,
                 Payload = payload,
             };
             if (found.Seconds < 0) throw new ProtocolException("seconds must not be negative");
             CheckFrames(found);
             return found;
+        }
+
+        static Outcome Outcome(object value)
+        {
+            if (!(value is Fields map)) throw new ProtocolException("outcome must be a map");
+            return new Outcome
+            {
+                Reward = Number(Get(map, "reward")),
+                Terminated = Flag(Get(map, "terminated")),
+                RewardChance = Chance(Get(map, "reward_chance")),
+                EndChance = Chance(Get(map, "end_chance")),
+            };
         }
 
         static void CheckFrames(Frames frames)
@@ -361,6 +382,13 @@ namespace Helios
             if (value is long below) found = below;
             if (found >= -1e15 && found <= 1e15) return found;
             throw new ProtocolException("a number must be finite");
+        }
+
+        static double Chance(object value)
+        {
+            double found = Number(value);
+            if (found >= 0 && found <= 1) return found;
+            throw new ProtocolException("a chance must be from 0 to 1");
         }
 
         static bool Flag(object value)

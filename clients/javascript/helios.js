@@ -157,8 +157,8 @@ export class HeliosClient extends EventEmitter {
       const frame = this.#player?.frame(now);
       if (frame?.isNew) {
         remember(this.#shownAt, now);
-        const { seq, height, width, codec } = frame.seq; // the tag it was put with
-        yield { pixels: frame.pixels, height, width, codec, chunk: frame.chunk, index: frame.index, seq };
+        const tag = frame.seq; // what it was put with
+        yield { ...tag, pixels: frame.pixels, chunk: frame.chunk, index: frame.index };
       } else {
         await new Promise((resolve) => (this.#wake = resolve));
       }
@@ -398,8 +398,8 @@ export class HeliosClient extends EventEmitter {
 
   #chunk(message) {
     const [, height, width] = message.shape;
-    const { index, codec, seconds } = message;
-    return { index, height, width, codec, seconds, frames: splitFrames(message) };
+    const { index, codec, seconds, outcome = null } = message;
+    return { index, height, width, codec, seconds, outcome, frames: splitFrames(message) };
   }
 
   // Real time
@@ -407,7 +407,8 @@ export class HeliosClient extends EventEmitter {
   #arrive(message) {
     const now = clock();
     const [, height, width] = message.shape;
-    const tag = { seq: message.seq, height, width, codec: message.codec };
+    const { seq, codec, outcome = null } = message;
+    const tag = { seq, height, width, codec, outcome };
     if (!this.#player.put(message.index, splitFrames(message), now, tag)) return;
     if (message.index > 0) {
       remember(this.#seconds, message.seconds);

@@ -92,6 +92,11 @@ function seconds(name, value) {
   return number(name, value) >= 0 ? number(name, value) : refuse(name, "at least 0");
 }
 
+function chance(name, value) {
+  const found = number(name, value);
+  return found >= 0 && found <= 1 ? found : refuse(name, "from 0 to 1");
+}
+
 function flag(name, value) {
   return typeof value === "boolean" ? value : refuse(name, "true or false");
 }
@@ -108,10 +113,11 @@ const listOf = (check, longest) => (name, value) => {
   return value.map((item) => check(name, item));
 };
 
-const map = (checks) => (name, value) => {
+const map = (checks, optional = {}) => (name, value) => {
   if (!(value instanceof Map)) refuse(name, "a map");
   const found = {};
-  for (const [key, check] of Object.entries(checks)) {
+  for (const [key, check] of Object.entries({ ...checks, ...optional })) {
+    if (!value.has(key) && Object.hasOwn(optional, key)) continue;
     if (!value.has(key)) throw new ProtocolError(`${name} lacks ${key}`);
     found[key] = check(`${name}.${key}`, value.get(key));
   }
@@ -144,6 +150,18 @@ function card(name, value) {
   return positive && found.scenes.length ? found : refuse(name, "one with a scene and sizes above 0");
 }
 
+const outcome = map({ reward: number, terminated: flag, reward_chance: chance, end_chance: chance });
+const FRAMES = {
+  request: count,
+  index: count,
+  seq: count,
+  sent_at: number,
+  shape: sizes,
+  codec: oneOf(CODECS),
+  lengths: sizes,
+  seconds,
+  made_at: number,
+};
 const RECEIVED = {
   welcome: map({
     version: count,
@@ -154,17 +172,7 @@ const RECEIVED = {
     answered: count,
     broadcast: count,
   }),
-  frames: map({
-    request: count,
-    index: count,
-    seq: count,
-    sent_at: number,
-    shape: sizes,
-    codec: oneOf(CODECS),
-    lengths: sizes,
-    seconds,
-    made_at: number,
-  }),
+  frames: map(FRAMES, { outcome }),
   done: map({ request: count, chunk: count, session: text(64) }),
   error: map({ request: count, code: text(64), message: text(2048) }),
   pong: map({ sent_at: number }),

@@ -20,24 +20,21 @@ CARD: dict[str, check.Check] = {
     "scenes": check.list_of(NAME, 256),
     "takes_prompt": check.flag,
 }
+_NEEDED = check.map_of(CARD)
 
 
 def read_card(name: str, value: Any) -> WorldCard:
     """The card in a map. ProtocolError for a key that is missing or out of range; unknown ones are ignored."""
-    if type(value) is not dict:
-        raise ProtocolError(f"{name} must be a map")
-    found = {}
-    for key, fits in CARD.items():
-        if key not in value:
-            raise ProtocolError(f"{name} lacks {key}")
-        found[key] = fits(f"{name}.{key}", value[key])
+    found = _NEEDED(name, value)
     bindings = value.get("bindings")
     if type(bindings) is not dict:
         raise ProtocolError(f"{name}.bindings must be a map")
     pairs = {NAME(name, key): NAME(name, button) for key, button in bindings.items()}
     if not found["scenes"] or min(found["height"], found["width"], found["fps"], found["frames_per_chunk"]) <= 0:
         raise ProtocolError(f"{name} must have a scene and sizes above 0")
-    return WorldCard(**found, bindings=pairs, mouse=_mouse(f"{name}.mouse", value.get("mouse"), found["buttons"]))
+    mouse = _mouse(f"{name}.mouse", value.get("mouse"), found["buttons"])
+    outcomes = check.flag(f"{name}.outcomes", value.get("outcomes", False))
+    return WorldCard(**found, bindings=pairs, mouse=mouse, outcomes=outcomes)
 
 
 def _mouse(name: str, value: Any, buttons: tuple[str, ...]) -> Mouse | None:

@@ -16,7 +16,7 @@ from helios_world.bridge.patience import Patience
 from helios_world.card import WorldCard
 from helios_world.engine import Chunk
 from helios_world.errors import ConnectionLost, ProtocolError, ServerError, UserError, check_name
-from helios_world.world import Start
+from helios_world.world import Outcome, Start
 
 NAME = "helios-world-python"
 _ATTEMPTS = 4  # times that a request is sent within the timeout over a line that does not break
@@ -123,7 +123,7 @@ class RemoteSession:
 
     def _chunk(self, request: protocol.Reset | protocol.Step) -> Chunk:
         frames = self._ask(request)
-        return Chunk(frames.index, codecs.unpack_frames(frames), frames.seconds)
+        return Chunk(frames.index, codecs.unpack_frames(frames), frames.seconds, frames.outcome or Outcome())
 
     def _ask(self, request: protocol.Message) -> protocol.Frames | protocol.Done:
         """The reply to `request`, which is sent again when the connection breaks or a share of the timeout is over."""

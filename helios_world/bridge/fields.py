@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from helios_world.errors import ProtocolError
@@ -44,6 +44,13 @@ def number(name: str, value: Any) -> float:
 def seconds(name: str, value: Any) -> float:
     if number(name, value) < 0:
         raise ProtocolError(f"{name} must not be negative")
+    return float(value)
+
+
+@takes(type="number", minimum=0, maximum=1)
+def chance(name: str, value: Any) -> float:
+    if not 0 <= number(name, value) <= 1:
+        raise ProtocolError(f"{name} must be from 0 to 1")
     return float(value)
 
 
@@ -98,6 +105,21 @@ def list_of(check: Check, longest: int) -> Check:
         return tuple(check(name, item) for item in value)
 
     return check_all
+
+
+def map_of(checks: Mapping[str, Check]) -> Check:
+    """A map with at least these keys, as a dict of what their checks give; others are ignored."""
+
+    @takes(type="object", properties={key: schema_of(check) for key, check in checks.items()})
+    def check_map(name: str, value: Any) -> dict[str, Any]:
+        if type(value) is not dict:
+            raise ProtocolError(f"{name} must be a map")
+        for key in checks:
+            if key not in value:
+                raise ProtocolError(f"{name} lacks {key}")
+        return {key: check(f"{name}.{key}", value[key]) for key, check in checks.items()}
+
+    return check_map
 
 
 def schema_of(check: Check) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import msgpack
@@ -17,10 +17,11 @@ import numpy as np
 
 from helios_world.bridge import fields as check
 from helios_world.bridge.card_fields import NAME, read_card
+from helios_world.bridge.outcome_fields import read_outcome
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, UserError
 from helios_world.mouse import STILL, Movement
-from helios_world.world import Start
+from helios_world.world import Outcome, Start
 
 VERSION = 1
 CODECS = ("raw", "jpeg", "h264")
@@ -192,6 +193,7 @@ class Frames:
         lengths: bytes of each frame in the payload; empty for codec "raw".
         seconds: wall time that making the chunk took.
         made_at: the server's monotonic clock when it was made, in seconds.
+        outcome: what it came to; None in a world whose card does not say `outcomes`.
     """
 
     request: int
@@ -203,6 +205,7 @@ class Frames:
     lengths: tuple[int, ...]
     seconds: float
     made_at: float
+    outcome: Outcome | None = field(default=None, kw_only=True)
     payload: bytes
 
 
@@ -359,6 +362,8 @@ def _plain(value: Any) -> Any:
     """`value` as msgpack carries it; sets in sorted order, so that equal messages are equal bytes."""
     if isinstance(value, frozenset):
         return sorted(value)
+    if isinstance(value, Outcome):
+        return asdict(value)
     return value.to_dict() if isinstance(value, WorldCard) else value
 
 
@@ -399,7 +404,7 @@ def _check_start(message: Reset) -> None:
 
 
 _REQUEST: dict[str, check.Check] = {"request": check.count}
-OPTIONAL = ("mouse",)  # keys that a message may lack
+OPTIONAL = ("mouse", "outcome")  # keys that a message may lack
 _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
     "hello": (
         Hello,
@@ -471,6 +476,7 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
             "lengths": check.sizes,
             "seconds": check.seconds,
             "made_at": check.number,
+            "outcome": read_outcome,
         },
     ),
     "done": (Done, {**_REQUEST, "chunk": check.count, "session": check.text(64)}),

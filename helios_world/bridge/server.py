@@ -354,6 +354,7 @@ class WorldServer:
             chunk.seconds,
             made_at,
             payload,
+            outcome=chunk.outcome if self._engine.card.outcomes else None,
         )
         if seat.watched_as:
             self._broadcast.show(seat.watched_as, frames)

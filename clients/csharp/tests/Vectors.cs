@@ -108,13 +108,20 @@ public static class Vectors
                 { "broadcast", w.Broadcast },
             };
         var f = (Frames)message;
-        return new Fields
+        var found = new Fields
         {
             { "t", "frames" }, { "request", f.Request }, { "index", f.Index }, { "seq", f.Seq },
             { "sent_at", f.SentAt }, { "shape", Listed(f.Shape) }, { "codec", f.Codec },
             { "lengths", Listed(f.Lengths) }, { "seconds", f.Seconds }, { "made_at", f.MadeAt },
             { "payload", Hex(f.Payload) },
         };
+        if (f.Outcome != null)
+            found["outcome"] = new Fields
+            {
+                { "reward", f.Outcome.Reward }, { "terminated", f.Outcome.Terminated },
+                { "reward_chance", f.Outcome.RewardChance }, { "end_chance", f.Outcome.EndChance },
+            };
+        return found;
     }
 
     static Fields Plain(Card card)
