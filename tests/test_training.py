@@ -78,6 +78,20 @@ def test_dropped_history_keeps_its_newest_frames():
     assert 0.05 < float((kept.sum(dim=1) < 19).float().mean()) < 0.3
 
 
+def test_latents_that_are_kept_cost_what_they_moved():
+    vae, known = VideoVAE(TINY_AUTOENCODER), VideoVAE(TINY_AUTOENCODER)
+    known.load_state_dict(vae.state_dict())
+    known.latent_std.fill_(0.5)
+    torch.nn.init.constant_(known.encoder[-1].bias[:16], 0.25)
+    shift = vae.encoder[-1].bias[:16].detach() - 0.25
+    frames = torch.randint(0, 256, (2, 4, 16, 16, 3), dtype=torch.uint8, generator=seeded())
+    plain, _ = autoencoder_loss(vae, frames, seeded(1))
+    kept, figures = autoencoder_loss(vae, frames, seeded(1), known)
+    moved = (shift / 0.5).square().mean().item()
+    assert float(figures["moved"]) == pytest.approx(moved, rel=1e-4)
+    assert kept.item() - plain.item() == pytest.approx(0.02 * moved, rel=1e-3)
+
+
 def test_sigmas_are_often_at_the_start_and_never_over_it():
     sigma = draw_sigmas(4000, torch.device("cpu"), seeded())
     assert sigma.min() > 0 and sigma.max() <= LOCAL_SIGMA

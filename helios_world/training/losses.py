@@ -18,16 +18,19 @@ from torch import Tensor
 from helios_world.config import SamplerConfig
 from helios_world.model.dit import HistoryContext, VideoDiT
 from helios_world.model.memory import split_memory
+from helios_world.model.outcome import OutcomeNetwork
 from helios_world.model.vae import VideoVAE, from_bytes
 from helios_world.sampling.pyramid import climb, halve, level_endpoints, sample_pyramid, true_end
 from helios_world.sampling.schedule import LOCAL_SIGMA, Level, local_sigmas
 from helios_world.sampling.solvers import euler
+from helios_world.training.cases import Case
 from helios_world.training.corruption import corrupt, drop_history
 from helios_world.training.critic import Critic
 from helios_world.training.data import Window
 from helios_world.training.discriminator import Discriminator
 
 KL_WEIGHT = 1e-4
+KEPT_WEIGHT = 0.02  # of the distance to latents that are known already
 GRADIENT_WEIGHT = 0.5
 ADVERSARY_WEIGHT, LIKENESS_WEIGHT = 1.0, 0.25  # of a decoder's losses beside an error whose gradient is as large
 START_SHARE = 0.5  # of draws at the very start of their level, where a one-step sampler evaluates the network
@@ -35,20 +38,31 @@ SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
 LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work is judged
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
 MOST_WEIGHT = 10.0  # that a decoder's adversarial loss is scaled up by: a discriminator that knows little is not heeded
+SPOILT = 0.5  # share of chunks whose latents an outcome network sees as if they were generated
 PIXEL_PENALTY_WEIGHT = 0.01  # of a discriminator's R1
 PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
 EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
 
 
 def autoencoder_loss(
-    vae: VideoVAE, frames_BTHW3: Tensor, generator: torch.Generator
+    vae: VideoVAE, frames_BTHW3: Tensor, generator: torch.Generator, known: VideoVAE | None = None
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """|x - y| + 0.5 |dx - dy| + (x - y)^2 + 1e-4 KL, all means; d is the difference of neighbouring pixels."""
+    """|x - y| + 0.5 |dx - dy| + (x - y)^2 + 1e-4 KL, all means; d is the difference of neighbouring pixels.
+
+    With `known`, an autoencoder that a transformer was trained on, + 0.02 |(m - m_known) / s_known|^2: latents, of mean
+    m, keep their meaning.
+    """
     x = from_bytes(frames_BTHW3, torch.float32)
     mean, log_variance = (part.float() for part in vae.posterior(x))
     y = _decode_noised(vae, mean, log_variance, generator)
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
-    return _picture_error(x, y) + KL_WEIGHT * kl, {"psnr_db": _psnr(x, y), "kl": kl.detach()}
+    loss, figures = _picture_error(x, y) + KL_WEIGHT * kl, {"psnr_db": _psnr(x, y), "kl": kl.detach()}
+    if known is None:
+        return loss, figures
+    with torch.no_grad():
+        wanted = known.posterior(x)[0].float()
+    moved = ((mean - wanted) / known.latent_std[None, :, None, None]).square().mean()
+    return loss + KEPT_WEIGHT * moved, {**figures, "moved": moved.detach()}
 
 
 def decoder_loss(
@@ -317,6 +331,19 @@ def regression_loss(chunk_BC1hw: Tensor, window: Window, near_B: Tensor) -> Tens
     tells what comes (DMD 1, arXiv 2311.18828)."""
     errors = (chunk_BC1hw - window.clean.float()).square().mean(dim=(1, 2, 3, 4))
     return (errors * near_B).sum() / near_B.sum()
+
+
+def outcome_loss(network: OutcomeNetwork, case: Case, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+    """-y log p - (1 - y) log(1 - p), the mean over rows: y is 1 if the row's event came, p = sigmoid of its logit.
+
+    The latents of half the rows are corrupted like a generated history.
+    """
+    x = case.latents.float()
+    spoilt = torch.rand(len(x), device=x.device, generator=generator) < SPOILT
+    x = torch.where(_as_rows(spoilt), corrupt(drop_history(x, generator), generator), x)
+    logits = network(x, case.actions).float().gather(1, case.event[:, None])[:, 0]
+    told = ((logits > 0) == (case.came > 0)).float().mean()
+    return F.binary_cross_entropy_with_logits(logits, case.came), {"told": told}
 
 
 def _tell_apart(

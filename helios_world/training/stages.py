@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import copy
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +14,16 @@ import torch._dynamo.config
 import torch._inductor.config
 
 from helios_world.checkpoint import check_fit, load_into, load_weights, save_weights
-from helios_world.config import AutoencoderConfig, TransformerConfig
+from helios_world.config import AutoencoderConfig, OutcomeConfig, ProbeConfig, TransformerConfig
 from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, initialise
+from helios_world.model.outcome import EVENTS, OutcomeNetwork
+from helios_world.model.probe import Probe
 from helios_world.model.vae import VideoVAE
-from helios_world.pack import TRANSFORMER, VAE, find_pack
+from helios_world.pack import OUTCOME, PROBE, TRANSFORMER, VAE, find_pack
 from helios_world.sampling.schedule import pyramid_levels
+from helios_world.training.calibration import fit_line
+from helios_world.training.cases import Cases
 from helios_world.training.critic import Critic
 from helios_world.training.data import Recording, Window, WindowSource
 from helios_world.training.discriminator import Discriminator
@@ -33,11 +38,13 @@ from helios_world.training.losses import (
     distribution_matching_loss,
     judged_loss,
     ode_loss,
+    outcome_loss,
     pyramid_flow_loss,
     regression_loss,
     rollout_loss,
     student_chunk,
 )
+from helios_world.training.probe_loss import ProbeSource, find_places, probe_loss
 from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
 
@@ -59,8 +66,11 @@ def train_autoencoder(
 ) -> VideoVAE:
     """The autoencoder, trained, with latents normalised per channel."""
     vae, path = VideoVAE(config), args.run / VAE
-    _start_from(vae, path, args.init)
+    started = _start_from(vae, path, args.init)
+    if args.keep_latents and not started:
+        raise UserError("--keep-latents: there are none yet; give the world that has them with --init")
     vae = vae.to(rank.device, memory_format=torch.channels_last)
+    known = copy.deepcopy(vae).requires_grad_(False) if args.keep_latents else None
     schedule = Schedule(learning_rate=1e-3, warmup=100, hold=0.1, ema=0.999)
     draw = _chunks(args, recording, config.frames)
     length = Length(args.autoencoder_iterations, args.autoencoder_minutes)
@@ -68,7 +78,7 @@ def train_autoencoder(
         compile_autoencoder(vae)
 
     def loss(generator: torch.Generator, progress: float) -> Loss:
-        return autoencoder_loss(vae, draw(generator), generator)
+        return autoencoder_loss(vae, draw(generator), generator, known)
 
     with torch.no_grad():  # weights are trained on raw latents; the statistics come after
         vae.latent_mean.zero_()
@@ -148,6 +158,65 @@ def train_transformer(
     model.gradient_checkpointing = args.gradient_checkpointing
     players = make_players(args, model.to(rank.device), batches, path)
     training_loop(players, Length(args.iterations, args.minutes), seed=args.seed + 2, rank=rank)
+
+
+def train_outcome(
+    args: argparse.Namespace, config: OutcomeConfig, latents: torch.Tensor, recording: Recording, rank: Rank
+) -> None:
+    """What came of chunks, learnt from encoded frames, and calibrated on games held out of those."""
+    network, path = OutcomeNetwork(config), args.run / OUTCOME
+    _start_from(network, path, None)
+    network.to(rank.device)
+    chunk = config.action_dim // recording.actions.shape[1]
+    cases = Cases(WindowSource(latents, recording, config.frames - 1, chunk))
+
+    network.bias.copy_(torch.tensor(cases.log_odds()))  # near enough for weights that are saved on the way
+
+    def loss(generator: torch.Generator, progress: float) -> Loss:
+        return outcome_loss(network, cases.draw(args.batch, generator), generator)
+
+    player = Player(network, loss, _schedule(args), path)
+    training_loop([player], Length(args.iterations, args.minutes), seed=args.seed + 4, rank=rank)
+    calibrate(network, cases, rank)
+    if rank.leads:
+        save_weights(path, network.state_dict())
+
+
+@torch.no_grad()
+def calibrate(network: OutcomeNetwork, cases: Cases, rank: Rank) -> None:
+    """Sets scale and bias of each event in each scene by the games that are held out."""
+    for kind, log_odds in enumerate(cases.log_odds()):
+        scene, event = divmod(kind, len(EVENTS))
+        parts = [
+            (network(case.latents.float(), case.actions)[:, event], case.came) for case in cases.held_out(scene, event)
+        ]
+        logits, came = (torch.cat(part) for part in zip(*parts, strict=True))
+        network.scale[kind], network.bias[kind] = fit_line(logits, came, log_odds)
+    rank.average([network.scale, network.bias])
+
+
+def train_probe(args: argparse.Namespace, recording: Recording, rank: Rank) -> None:
+    """What judges pictures in `eval`, learnt from recorded frames alone; its config goes into the run's probe.json."""
+    places = find_places(recording).to(rank.device)
+    rank.average([places])
+    config = ProbeConfig(recording.scenes, tuple(places.flatten().tolist()))
+    probe, path, facts = Probe(config), args.run / PROBE, args.run / "probe.json"
+    _start_from(probe, path, None)
+    probe.to(rank.device, memory_format=torch.channels_last)
+    source = ProbeSource(recording, places, config.frames)
+    if rank.leads:
+        noted = json.loads(facts.read_text(encoding="utf-8")) | {"probe": config.to_dict()}
+        facts.write_text(json.dumps(noted, indent=1) + "\n", encoding="utf-8")
+    if args.compile:
+        _prepare_compiler()
+        probe.trunk.compile(dynamic=False)
+
+    def loss(generator: torch.Generator, progress: float) -> Loss:
+        return probe_loss(probe, *source.draw(args.batch, generator), generator)
+
+    schedule = Schedule(learning_rate=1.5e-3, warmup=100, hold=0.3, ema=0.998)
+    length = Length(args.iterations, args.minutes)
+    training_loop([Player(probe, loss, schedule, path)], length, seed=args.seed + 5, rank=rank)
 
 
 class Batches:

@@ -1,7 +1,8 @@
 """`helios-world train`: autoencoder, then transformer, from a collected data set to a run folder.
 
 A run folder holds config.json, vae.safetensors, transformer.safetensors (averaged weights) and a .jsonl log of each;
-after stage 3 also teacher.safetensors and critic.safetensors, after `decoder` discriminator.safetensors.
+after stage 3 also teacher.safetensors and critic.safetensors, after `decoder` discriminator.safetensors, after
+`outcome` outcome.safetensors, with outcome.json for its config, after `probe` likewise.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from helios_world.config import PRESETS, SamplerConfig
+from helios_world.config import PRESETS, AutoencoderConfig, OutcomeConfig, SamplerConfig, TransformerConfig
 from helios_world.errors import UserError, check_name
 from helios_world.training.facts import read_facts, scene_dim
 from helios_world.training.recipe import STAGES
@@ -21,7 +22,8 @@ from helios_world.training.recipe import STAGES
 if TYPE_CHECKING:
     from helios_world.training.ranks import Rank
 
-CHOICES = ("all", "autoencoder", "decoder", *STAGES)
+CHOICES = ("all", "autoencoder", "decoder", *STAGES, "probe")
+BESIDE = ("outcome", "probe")  # stages whose config stands beside that of the world, in a file of its own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,7 +45,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--autoencoder-minutes", type=float, default=3.5, help="(default: 3.5)")
     parser.add_argument("--autoencoder-iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
     parser.add_argument("--autoencoder-batch", type=int, default=128, help="chunks per iteration (default: 128)")
-    parser.add_argument("--minutes", type=float, default=18.0, help="of the transformer (default: 18)")
+    parser.add_argument(
+        "--keep-latents",
+        action="store_true",
+        help="autoencoder: those of --init keep their meaning, as for a new scene",
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=18.0, help="of the transformer, outcome or probe (default: 18)"
+    )
     parser.add_argument("--iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
     parser.add_argument("--batch", type=int, default=256, help="recorded contexts per iteration (default: 256)")
     parser.add_argument("--rollout-batch", type=int, help="contexts of the network's own (default: the stage's)")
@@ -78,6 +87,7 @@ def run(args: argparse.Namespace) -> int:
         "transformer": transformer.to_dict(),
         "autoencoder": autoencoder.to_dict(),
         "sampler": SamplerConfig((1,) * len(args.draws)).to_dict(),
+        "outcome": _outcome_config(transformer, autoencoder).to_dict(),
     }
     for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1), ("lora", 0)):
         if getattr(args, name) < lowest:
@@ -91,9 +101,16 @@ def run(args: argparse.Namespace) -> int:
         if rank.leads:
             print(json.dumps(config, indent=1))
             args.run.mkdir(parents=True, exist_ok=True)
-            (args.run / "config.json").write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
+            name = f"{args.stage}.json" if args.stage in BESIDE else "config.json"
+            (args.run / name).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         train(args, stage, transformer, autoencoder, rank)
     return 0
+
+
+def _outcome_config(transformer: TransformerConfig, autoencoder: AutoencoderConfig) -> OutcomeConfig:
+    return OutcomeConfig(
+        latent_channels=autoencoder.latent_channels, action_dim=transformer.action_dim, scene_dim=transformer.scene_dim
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -108,13 +125,23 @@ def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_
     import torch
 
     from helios_world.training.data import encode_recording, load_recordings
-    from helios_world.training.stages import known_autoencoder, train_autoencoder, train_decoder, train_transformer
+    from helios_world.training.stages import (
+        known_autoencoder,
+        train_autoencoder,
+        train_decoder,
+        train_outcome,
+        train_probe,
+        train_transformer,
+    )
 
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
     began = time.monotonic()
     recording = load_recordings(args.data, rank.device, part=rank.index, parts=rank.count)
     print(f"{len(recording.first)} frames on {rank.device} after {time.monotonic() - began:.0f} s", flush=True)
+    if args.stage == "probe":
+        train_probe(args, recording, rank)
+        return
     if args.stage in ("all", "autoencoder"):
         vae = train_autoencoder(args, autoencoder_config, recording, rank)
     else:
@@ -127,4 +154,7 @@ def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_
     latents = encode_recording(vae, recording)
     recording = recording.without_frames()
     print(f"frames encoded after {time.monotonic() - began:.0f} s", flush=True)
-    train_transformer(args, stage, transformer_config, latents, recording, rank)
+    if args.stage == "outcome":
+        train_outcome(args, _outcome_config(transformer_config, autoencoder_config), latents, recording, rank)
+    else:
+        train_transformer(args, stage, transformer_config, latents, recording, rank)
