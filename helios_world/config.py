@@ -98,6 +98,54 @@ class AutoencoderConfig(Config):
         return 8
 
 
+@dataclass(frozen=True)
+class OutcomeConfig(Config):
+    """Sizes of `model.outcome.OutcomeNetwork`.
+
+    Attributes:
+        frames: newest latent frames that it sees.
+        action_dim, scene_dim: numbers that tell which buttons were held, and the scene, as in `TransformerConfig`.
+        widths: channels at the size of the latents and at half of it.
+    """
+
+    frames: int = 3
+    latent_channels: int = 16
+    action_dim: int = 28
+    scene_dim: int = 0
+    widths: tuple[int, int] = (64, 96)
+
+
+@dataclass(frozen=True)
+class ProbeConfig(Config):
+    """Sizes of `model.probe.Probe`, and what it was taught.
+
+    Attributes:
+        scenes: that it tells apart, in their order.
+        places: for each scene the mean of x and y and their deviations, in map units: four numbers after another.
+        frames: of a chunk; it sees the one before as well.
+        buttons: that it tells for each frame.
+        height, width: of a frame.
+        widths: channels at 1/2, 1/4, 1/8 and 1/16 of the frame size.
+        squeezed: channels of what is flattened.
+        features: numbers that all it tells is read from.
+    """
+
+    scenes: tuple[str, ...]
+    places: tuple[float, ...]
+    frames: int = 4
+    buttons: int = 7
+    height: int = 128
+    width: int = 160
+    widths: tuple[int, int, int, int] = (40, 64, 96, 128)
+    squeezed: int = 8
+    hidden: int = 192
+    features: int = 64
+
+    def __post_init__(self) -> None:
+        if not self.scenes or len(self.places) != 4 * len(self.scenes):
+            raise UserError(f"{len(self.places)} places for scenes {self.scenes}: must be four numbers for each scene")
+
+
 SOLVERS = ("euler", "unipc", "dmd")
 SHIFTS = (None, "linear", "exponential")
 

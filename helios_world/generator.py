@@ -20,11 +20,12 @@ from helios_world.errors import PackError, check_name
 from helios_world.latents import latents_from_arrays, latents_to_arrays
 from helios_world.model.dit import HistoryContext, VideoDiT
 from helios_world.model.memory import Memory, split_memory
+from helios_world.model.outcome import OutcomeNetwork
 from helios_world.model.vae import VideoVAE
-from helios_world.pack import STARTS, TRANSFORMER, VAE, Pack, read_pack
-from helios_world.sampling.pyramid import sample_pyramid, seeded_noise
+from helios_world.pack import OUTCOME, STARTS, TRANSFORMER, VAE, Pack, read_pack
+from helios_world.sampling.pyramid import sample_pyramid, seeded_noise, seeded_uniform
 from helios_world.sampling.schedule import pyramid_levels
-from helios_world.world import Frames, Start, WorldState, step_on
+from helios_world.world import Frames, Outcome, Start, WorldState, step_on
 
 
 class Generator:
@@ -40,10 +41,13 @@ class Generator:
         sampler: SamplerConfig,
         starts: Mapping[str, Tensor],
         drift_correction: float = 0.0,
+        *,
+        outcome: OutcomeNetwork | None = None,
     ):
         """Args:
         starts: per scene, clean latents (starts, channels, sum(history_sizes), height, width) to start from.
         drift_correction: of the history, where the network sees it.
+        outcome: tells what chunks come to; always in float32. None where the card has no `outcomes`.
         """
         self.card = card
         self.transformer = transformer.eval().requires_grad_(False)
@@ -51,6 +55,7 @@ class Generator:
         self.sampler = sampler
         self.levels = pyramid_levels(len(sampler.steps), sampler.gamma)
         self.starts, self.drift_correction = starts, drift_correction
+        self.outcome = None if outcome is None else outcome.eval().requires_grad_(False)
         self.device = vae.latent_mean.device
 
     @property
@@ -67,11 +72,11 @@ class Generator:
         check_name("scene", scene, self.starts)
         if start.image is not None:
             frames = np.repeat(start.image[None], self.card.frames_per_chunk, 0)
-            history = self._encode(frames)
+            history = self.encode(frames)
         elif start.video is not None:
             usable = len(start.video) // self.card.frames_per_chunk * self.card.frames_per_chunk
             frames = start.video[len(start.video) - usable :]
-            history = self._encode(frames)
+            history = self.encode(frames)
         else:
             history = self.starts[scene][seed % len(self.starts[scene])].to(self.device)
         anchor = history[:, :1].clone()
@@ -93,10 +98,11 @@ class Generator:
             context = self.transformer.encode_history(self._memory(states))
         else:
             context = _stack(contexts)
-        latents = self.sample(context, self.conditions(actions, states), [(s.seed, s.chunk) for s in states])
-        following = [
-            step_on(s, torch.cat([s.history[:, 1:], z], dim=1), s.anchor) for s, z in zip(states, latents, strict=True)
-        ]
+        conditions = self.conditions(actions, states)
+        latents = self.sample(context, conditions, [(s.seed, s.chunk) for s in states])
+        histories = [torch.cat([s.history[:, 1:], z], dim=1) for s, z in zip(states, latents, strict=True)]
+        outcomes = self._outcomes(states, histories, conditions)
+        following = [step_on(s, h, s.anchor, o) for s, h, o in zip(states, histories, outcomes, strict=True)]
         return following, self._decode(latents)
 
     @torch.inference_mode()
@@ -124,12 +130,46 @@ class Generator:
             rows = np.concatenate([rows, np.eye(self.transformer.config.scene_dim, dtype=np.float32)[scenes]], axis=1)
         return torch.from_numpy(rows).to(self.device, self.dtype)[:, None]
 
+    @torch.inference_mode()
+    def encode(self, frames: Frames) -> Tensor:
+        """uint8 (T, H, W, 3) to float32 latents (C, T/frames_per_chunk, h, w)."""
+        return self.vae.encode(torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.device))[0].float()
+
+    @torch.inference_mode()
+    def chances(self, x_BCNhw: Tensor, conditions_B1A: Tensor) -> Tensor:
+        """Float32 (B, 2): that a reward came with the newest chunk, and that the game ends after it. Needs `outcome`.
+
+        Args:
+            x_BCNhw: the newest `outcome.config.frames` latent frames, float32.
+            conditions_B1A: what `conditions` gives, of the newest.
+        """
+        assert self.outcome is not None, "without an outcome network nothing is known of rewards and ends"
+        return self.outcome.chances(x_BCNhw, conditions_B1A[:, 0].float())
+
     def to_arrays(self, state: WorldState) -> Mapping[str, np.ndarray]:
         return latents_to_arrays(state)
 
     def from_arrays(self, arrays: Mapping[str, np.ndarray], head: WorldState) -> WorldState:
         shape = (self.transformer.config.in_channels, self.history_length, *self._latent_size)
         return latents_from_arrays(arrays, head, shape, self.device)
+
+    def _outcomes(
+        self, states: Sequence[WorldState], histories: Sequence[Tensor], conditions_B1A: Tensor
+    ) -> list[Outcome]:
+        """What the newest chunks of `histories` come to.
+
+        It is drawn: as chances are calibrated, rewards and ends come as often as in the real game; a threshold would
+        never give what is seldom likely. One number decides both, because they can be one event: in the maze, finding
+        the armour.
+        """
+        if self.outcome is None:
+            return [Outcome()] * len(states)
+        newest = torch.stack([history[:, -self.outcome.config.frames :] for history in histories])
+        outcomes = []
+        for state, (reward, end) in zip(states, self.chances(newest, conditions_B1A).tolist(), strict=True):
+            drawn = seeded_uniform(state.seed, state.chunk)
+            outcomes.append(Outcome(float(drawn < reward), drawn < end, reward, end))
+        return outcomes
 
     @property
     def _latent_size(self) -> tuple[int, int]:
@@ -140,10 +180,6 @@ class Generator:
         history = torch.stack([correct_history(s.history, s.anchor, self.drift_correction) for s in states])
         anchor = torch.stack([s.anchor for s in states])
         return split_memory(history.to(self.dtype), anchor.to(self.dtype), self.transformer.config.history_sizes)
-
-    def _encode(self, frames: Frames) -> Tensor:
-        """uint8 (T, H, W, 3) to float32 latents (C, T/frames_per_chunk, h, w)."""
-        return self.vae.encode(torch.from_numpy(np.ascontiguousarray(frames))[None].to(self.device))[0].float()
 
     def _decode(self, latents_BCTHW: Tensor) -> Frames:
         return self.deliver(self.vae.decode(latents_BCTHW.to(self.dtype)))
@@ -178,14 +214,14 @@ def load_generator(
     transformer, vae = VideoDiT(pack.networks.transformer), VideoVAE(pack.networks.autoencoder)
     load_into(transformer, pack.folder / TRANSFORMER)
     load_into(vae, pack.folder / VAE)
-    generator = Generator(
-        pack.card, transformer.to(place), vae.to(place), sampler, _load_starts(pack), drift_correction
-    )
+    outcome = _load_outcome(pack, place)
+    transformer, vae = transformer.to(place), vae.to(place)
+    generator = Generator(pack.card, transformer, vae, sampler, _load_starts(pack), drift_correction, outcome=outcome)
     return fastest(generator) if dtype == "auto" else cast(generator, DTYPES[dtype])
 
 
 def cast(generator: Generator, dtype: torch.dtype) -> Generator:
-    """The same generator, from now on computing in `dtype`."""
+    """The same generator, from now on computing in `dtype`; outcomes in float32 as ever, which cost little."""
     generator.transformer.to(dtype)
     generator.vae.to(dtype)
     return generator
@@ -214,6 +250,14 @@ def _stack(contexts: Sequence[HistoryContext]) -> HistoryContext:
     layers = zip(*(context.layers for context in contexts), strict=True)
     joined = tuple(tuple(torch.cat(parts) for parts in zip(*layer, strict=True)) for layer in layers)
     return HistoryContext(joined, contexts[0].grid)
+
+
+def _load_outcome(pack: Pack, place: torch.device) -> OutcomeNetwork | None:
+    if pack.networks is None or pack.networks.outcome is None:
+        return None
+    network = OutcomeNetwork(pack.networks.outcome)
+    load_into(network, pack.folder / OUTCOME)
+    return network.to(place, memory_format=torch.channels_last)
 
 
 def _load_starts(pack: Pack) -> dict[str, Tensor]:

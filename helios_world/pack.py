@@ -13,22 +13,26 @@ from pathlib import Path
 from typing import Any
 
 from helios_world.card import WorldCard
-from helios_world.config import AutoencoderConfig, Config, SamplerConfig, TransformerConfig
+from helios_world.config import AutoencoderConfig, Config, OutcomeConfig, ProbeConfig, SamplerConfig, TransformerConfig
 from helios_world.engine_options import EngineOptions
 from helios_world.errors import PackError, UserError
 
 FORMAT = "helios-world-pack-1"
 SHIPPED = Path(__file__).resolve().parent / "worlds"
 TRANSFORMER, VAE, STARTS = "transformer.safetensors", "vae.safetensors", "starts.safetensors"
+OUTCOME = "outcome.safetensors"  # where the world has rewards and ends
+PROBE = "probe.safetensors"  # where the world brings its judge; only `eval` asks for it
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Sizes of the networks of a pack, and its sampler."""
+    """Sizes of the networks of a pack, and its sampler; without `outcome` its steps have no rewards and no ends."""
 
     transformer: TransformerConfig
     autoencoder: AutoencoderConfig
     sampler: SamplerConfig
+    outcome: OutcomeConfig | None = None
+    probe: ProbeConfig | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,7 @@ class Pack:
     def to_dict(self) -> dict[str, Any]:
         """As world.json holds it."""
         parts = {} if self.networks is None else vars(self.networks)
-        parts = parts if self.words is None else {**parts, "words": self.words}
+        parts = {name: part for name, part in {**parts, "words": self.words}.items() if part is not None}
         return {
             "format": FORMAT,
             "card": self.card.to_dict(),
@@ -127,4 +131,6 @@ def _read_networks(values: Mapping[str, Any]) -> Networks:
         TransformerConfig.from_dict(values["transformer"]),
         AutoencoderConfig.from_dict(values["autoencoder"]),
         SamplerConfig.from_dict(values["sampler"]),
+        OutcomeConfig.from_dict(values["outcome"]) if "outcome" in values else None,
+        ProbeConfig.from_dict(values["probe"]) if "probe" in values else None,
     )

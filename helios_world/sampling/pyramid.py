@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import prod, sqrt
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -150,16 +151,20 @@ def true_end(z_BCTHW: Tensor, clean_BCTHW: Tensor, levels: Sequence[Level], inde
 
 def seeded_noise(keys: Sequence[tuple[int, int]], device: torch.device) -> NoiseFn:
     """Noise that is a function of (seed, chunk, draw), one row per key, whatever batch the rows stand in."""
-    import numpy as np
 
     def noise(shape: tuple[int, ...], draw: int) -> Tensor:
         assert shape[0] == len(keys), f"{shape[0]} rows for {len(keys)} keys"
-        rows = [
-            np.random.Generator(np.random.Philox(key=seed % 2**64, counter=(0, 0, draw, chunk))).standard_normal(
-                shape[1:], np.float32
-            )
-            for seed, chunk in keys
-        ]
+        rows = [_philox(seed, (0, 0, draw, chunk)).standard_normal(shape[1:], np.float32) for seed, chunk in keys]
         return torch.from_numpy(np.stack(rows)).to(device)
 
     return noise
+
+
+def seeded_uniform(seed: int, chunk: int) -> float:
+    """A number from 0 up to 1 that is a function of (seed, chunk), and independent of the noise."""
+    return float(_philox(seed, (0, 1, 0, chunk)).random())
+
+
+def _philox(seed: int, counter: tuple[int, int, int, int]) -> np.random.Generator:
+    """Numbers of their own for each seed and each of the counter's last three; they count on its first."""
+    return np.random.Generator(np.random.Philox(key=seed % 2**64, counter=counter))

@@ -170,14 +170,16 @@ class WindowSource:
     def draw(self, ends_B: Tensor, generator: torch.Generator) -> Window:
         """The windows whose chunk ends at `ends_B`, with anchors of random age."""
         device, first = ends_B.device, self.recording.first[ends_B]
-        back = self.chunk * torch.arange(self.history, 0, -1, device=device)
-        index = ends_B[:, None] - back
-        known = index - first[:, None] >= self.chunk - 1
-        history = self.latents[index.clamp(min=0)] * known[:, :, None, None, None]
         available = (ends_B - first - self.chunk + 1) // self.chunk
         age = 1 + (torch.rand(len(ends_B), device=device, generator=generator) * available).long()
         anchor = self.latents[ends_B - self.chunk * age.clamp(max=self.max_anchor_age)]
-        return Window(history.transpose(1, 2), anchor[:, :, None], *self.target(ends_B))
+        return Window(self.past(ends_B), anchor[:, :, None], *self.target(ends_B))
+
+    def past(self, ends_B: Tensor) -> Tensor:
+        """`Window.history` of the chunks that end at `ends_B`."""
+        index = ends_B[:, None] - self.chunk * torch.arange(self.history, 0, -1, device=ends_B.device)
+        known = index - self.recording.first[ends_B][:, None] >= self.chunk - 1
+        return (self.latents[index.clamp(min=0)] * known[:, :, None, None, None]).transpose(1, 2)
 
     def target(self, ends_B: Tensor) -> tuple[Tensor, Tensor]:
         """The chunks that end at `ends_B`, (B, C, 1, h, w), and `Window.actions` of them."""

@@ -1,4 +1,4 @@
-"""The stages of the transformer as data: how each trains where its options do not say otherwise."""
+"""Stages that need an autoencoder, as data: how each trains where its options do not say otherwise."""
 
 from __future__ import annotations
 
@@ -32,4 +32,5 @@ STAGES = {
     "base": Stage(1.2e-3, 6e-4, 200, 0.3, 0.998, 64, 2.0),
     "ode": Stage(2e-4, 1e-4, 50, 0.5, 0.99, 0, 1.0),
     "distil": Stage(1e-4, 5e-5, 50, 0.5, 0.99, 128, 20.0),
+    "outcome": Stage(0.0, 1e-3, 100, 0.3, 0.998, 0, 1.0),
 }
