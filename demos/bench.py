@@ -79,18 +79,21 @@ def _play(args: argparse.Namespace) -> int:
 
 def play_and_measure(link: Link, seconds: float, seed: int) -> dict[str, Any]:
     """Plays `seconds` in a window on `link` and gives the figures. UserError if the player closed it before."""
-    from helios_world.bridge.stream import percentiles
+    from helios_world.bridge.stats import percentiles
     from helios_world.demos.window import Window
 
     shown: list[float] = []
     window = Window(link, seconds=seconds, on_frame=lambda pixels: shown.append(time.monotonic()))
     try:
-        presser = None
+        presser, was_over = None, False
 
         def each(now: float) -> None:
-            nonlocal presser
+            nonlocal presser, was_over
             if window.first_shown is None:
                 return
+            if window.is_over and not was_over:
+                window.post_key("r", True, now)
+            was_over = window.is_over
             if presser is None:
                 keys = [names[0] for names in keys_by_button(link.card.bindings).values()]
                 presser = Presses(keys, seed, now)

@@ -26,7 +26,9 @@ class Overlay:
     Attributes:
         rows: (label, value) of the panel; empty for no panel.
         buttons: (button, held) shown under the panel; empty for none.
-        banner: (headline, detail) across the top.
+        score: what the game has brought, in the corner; empty where the world keeps none.
+        banner: (headline, detail) across the middle: something is wrong.
+        ending: (headline, detail) across the middle, where there is no banner: the game is over.
         toast: a line at the bottom.
         sheet: (key, meaning) of the help; empty for none.
         word: one large word in the middle, such as `paused`.
@@ -35,7 +37,9 @@ class Overlay:
 
     rows: tuple[tuple[str, str], ...] = ()
     buttons: tuple[tuple[str, bool], ...] = ()
+    score: str = ""
     banner: tuple[str, str] | None = None
+    ending: tuple[str, str] | None = None
     toast: str = ""
     sheet: tuple[tuple[str, str], ...] = ()
     word: str = ""
@@ -47,7 +51,8 @@ def draw_overlay(surface: pygame.Surface, overlay: Overlay) -> None:
     unit = max(0.7, min(surface.get_width() / 640, surface.get_height() / 512))
     if overlay.waking is not None:
         _draw_waking(surface, *overlay.waking, unit)
-    if overlay.banner or overlay.word or overlay.sheet:
+    across = overlay.banner or overlay.ending
+    if across or overlay.word or overlay.sheet:
         _shade(surface, surface.get_rect(), (8, 9, 12, 120), 0)
     if overlay.word:
         _draw_word(surface, overlay.word, unit)
@@ -55,10 +60,12 @@ def draw_overlay(surface: pygame.Surface, overlay: Overlay) -> None:
         _draw_rows(surface, overlay.rows, unit)
     if overlay.buttons:
         _draw_buttons(surface, overlay.buttons, unit)
+    if overlay.score:
+        _draw_score(surface, overlay.score, unit)
     if overlay.sheet:
         _draw_sheet(surface, overlay.sheet, unit)
-    if overlay.banner:
-        _draw_banner(surface, *overlay.banner, unit)
+    if across:
+        _draw_banner(surface, *across, WARN if overlay.banner else LIT, unit)
     if overlay.toast:
         _draw_toast(surface, overlay.toast, unit)
 
@@ -162,12 +169,24 @@ def _draw_sheet(surface: pygame.Surface, sheet: Sequence[tuple[str, str]], unit:
         surface.blit(word, (rect.x + pad + left + gap, top + row * line))
 
 
-def _draw_banner(surface: pygame.Surface, headline: str, detail: str, unit: float) -> None:
+def _draw_score(surface: pygame.Surface, score: str, unit: float) -> None:
+    label, value = _text("score", 13 * unit, DIM), _text(score, 15 * unit, LIT, bold=True)
+    pad, gap = round(10 * unit), round(8 * unit)
+    rect = Rect(0, round(10 * unit), label.get_width() + gap + value.get_width() + 2 * pad, round(28 * unit))
+    rect.right = surface.get_width() - round(10 * unit)
+    _shade(surface, rect, PANEL, 8 * unit)
+    surface.blit(label, label.get_rect(midleft=(rect.x + pad, rect.centery)))
+    surface.blit(value, value.get_rect(midright=(rect.right - pad, rect.centery)))
+
+
+def _draw_banner(
+    surface: pygame.Surface, headline: str, detail: str, colour: tuple[int, int, int], unit: float
+) -> None:
     first, second = _text(headline, 17 * unit, INK, bold=True), _text(detail, 13 * unit, DIM)
     rect = Rect(0, 0, surface.get_width(), round(64 * unit))
     rect.centery = surface.get_rect().centery
     _shade(surface, rect, (20, 16, 14, 225), 0)
-    pygame.draw.rect(surface, WARN, Rect(0, rect.y, round(5 * unit), rect.height))
+    pygame.draw.rect(surface, colour, Rect(0, rect.y, round(5 * unit), rect.height))
     surface.blit(first, first.get_rect(midtop=(rect.centerx, rect.y + round(11 * unit))))
     surface.blit(second, second.get_rect(midbottom=(rect.centerx, rect.bottom - round(11 * unit))))
 

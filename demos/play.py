@@ -256,12 +256,14 @@ def _headless(plan: Plan) -> int:
         controller = make_controller(plan, card)
         world = card.name if plan.connect else plan.world
         head = Recording(world, card.check_scene(plan.scene), plan.seed, dtype)
-        outcome = play_headless(session, controller, head, chunks=_chunks(plan, card), video=video)
+        played = play_headless(session, controller, head, chunks=_chunks(plan, card), video=video, start=plan.start)
     finally:
         session.close()
-    rate = outcome.frames / outcome.seconds
-    print(f"{outcome.frames} frames in {outcome.seconds:.1f} s ({rate:.1f} a second)", file=sys.stderr)
-    for path in (outcome.video, outcome.sheet, outcome.replay):
+    rate = played.frames / played.seconds
+    print(f"{played.frames} frames in {played.seconds:.1f} s ({rate:.1f} a second)", file=sys.stderr)
+    if card.outcomes:
+        print(f"games {played.games}, rewards {played.rewards}, score {played.score} in all", file=sys.stderr)
+    for path in (played.video, played.sheet, played.replay):
         print(path)
     return 0
 

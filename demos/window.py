@@ -18,9 +18,9 @@ os.environ.setdefault("SDL_VIDEO_X11_WMCLASS", "helios-world")
 
 import pygame
 
-from helios_world.bridge.stream import percentiles
 from helios_world.card import WorldCard, default_scale
 from helios_world.controllers import Controller, Keyboard, check_bindings, keys_by_button
+from helios_world.demos.figures import figures
 from helios_world.demos.hud import Overlay, draw_icon, draw_overlay, help_sheet
 from helios_world.demos.link import Link
 from helios_world.demos.mouse import CaughtMouse
@@ -237,6 +237,11 @@ class Window:
         return self._keyboard.held | self._steered
 
     @property
+    def is_over(self) -> bool:
+        """Whether the game ended in the chunk on screen: the world stands still until another one begins."""
+        return self.shown is not None and self.shown.score.over
+
+    @property
     def _has_mouse(self) -> bool:
         """Whether moving the mouse does something here."""
         playing = self.link.stream is not None and self._controller is None and not self.link.watches
@@ -264,7 +269,8 @@ class Window:
             before = self.held
             self._keyboard.press(pygame.key.name(key))
             self._hold()
-            if self.held != before and self._controller is None and self.link.status == "playing":
+            moves = self.link.status == "playing" and not self.is_over
+            if self.held != before and self._controller is None and moves:
                 self._pressed.append((self.link.stream.seq, when))
 
     def _command_table(self) -> dict[int, Callable[[int], None]]:
@@ -307,6 +313,7 @@ class Window:
         if self._ready():
             self.link.reset(self.link.seed if mod & pygame.KMOD_SHIFT else self.link.seed + 1)
             self._controller, self._steps = self._steer(self._known), []
+            self._pressed.clear()
             self.say(f"seed {self.link.seed}")
 
     def _pause(self) -> None:
@@ -432,11 +439,17 @@ class Window:
             rows=self._rows if figures else (),
             buttons=tuple((button, button in self.held) for button in card.buttons) if figures and card else (),
             banner=trouble,
+            score=str(self.shown.score) if card and card.outcomes and self.shown is not None else "",
+            ending=self._ending() if self.is_over and not self._help else None,
             toast=self._words(now),
             sheet=self._sheet() if self._help else (),
-            word="paused" if self.link.status == "paused" and not self._help else "",
+            word="paused" if self.link.status == "paused" and not self._help and not self.is_over else "",
             waking=waking,
         )
+
+    def _ending(self) -> tuple[str, str]:
+        following = "whoever plays starts the next one" if self.link.watches else "R starts the next one"
+        return f"The game is over: score {self.shown.score}", following
 
     def _sheet(self) -> tuple[tuple[str, str], ...]:
         told = self._known is not None and self._known.takes_prompt
@@ -449,27 +462,14 @@ class Window:
             return f"prompt: {self._line.text}_"
         return self._toast if now < self._toast_until else ""
 
-    def _drift(self) -> str:
-        if self.shown is None or self._anchor is None:
-            return "-"
-        drift = measure_drift(self.shown.pixels, self._anchor)
-        return f"colour {drift.colour:.0f}, contrast {drift.contrast:.2f}, sharpness {drift.sharpness:.2f}"
-
     def _figures(self) -> tuple[tuple[str, str], ...]:
         stream = self.link.stream
         state = (("seed", str(self.link.seed)), ("status", self.link.status))
         if stream is None:
             return state
-        stats = stream.stats
-        return (
-            ("shown", f"{stats.shown_fps:.1f} fps"),
-            ("chunk", _spread(stats.chunk_ms_p50, stats.chunk_ms_p95)),
-            ("round trip", _spread(stats.round_trip_ms_p50, stats.round_trip_ms_p95)),
-            ("key to pixels", _spread(*percentiles(self.key_to_pixels))),
-            ("late chunks", str(stats.late_chunks)),
-            ("drift", self._drift()),
-            *state,
-        )
+        seen = self.shown is not None and self._anchor is not None
+        drift = measure_drift(self.shown.pixels, self._anchor) if seen else None
+        return (*figures(stream.stats, self.key_to_pixels, drift), *state)
 
 
 def scale_picture(pixels: np.ndarray, size: tuple[int, int]) -> pygame.Surface:
@@ -478,8 +478,3 @@ def scale_picture(pixels: np.ndarray, size: tuple[int, int]) -> pygame.Surface:
     source = pygame.image.frombuffer(np.ascontiguousarray(pixels), (width, height), "RGB").convert()
     # Edges stay edges at twice the size; what is left to enlarge is smoothed, which hides the grid.
     return pygame.transform.smoothscale(pygame.transform.scale2x(source), size)
-
-
-def _spread(middle: float, high: float) -> str:
-    """Milliseconds; nothing was measured yet where they are nan."""
-    return "-" if math.isnan(middle) else f"{middle:.0f} ms, p95 {high:.0f}"

@@ -4,6 +4,7 @@ from types import SimpleNamespace
 
 from helios_world.action import Action, ActionLatch
 from helios_world.bridge.player import Shown
+from helios_world.bridge.score import Score
 from helios_world.engine import WorldEngine
 from helios_world.testing import FAKE_CARD, FakeWorldModel
 
@@ -21,8 +22,8 @@ class Clock:
 class StandIn:
     """A WorldStream's verbs over a session in this process: a chunk is made the moment it is due."""
 
-    def __init__(self, clock):
-        self.clock = clock
+    def __init__(self, clock, world=FAKE_CARD):
+        self.clock, self._world = clock, world
         self.card = None
         self.status, self.message = "connecting", ""
         self.saved, self.saves, self.invitation = None, 0, None
@@ -33,16 +34,17 @@ class StandIn:
             key_to_pixels_ms_p50=143.0, key_to_pixels_ms_p95=211.0, late_chunks=0,
         )  # fmt: skip
         self._latch = ActionLatch()
-        self._engine = WorldEngine(FakeWorldModel())
+        self._engine = WorldEngine(FakeWorldModel(world))
 
     def start(self, scene, seed, start):
-        self.card, self.status = FAKE_CARD, "playing"
+        self.card, self.status = self._world, "playing"
         self.reset(scene, seed, start)
 
     def reset(self, scene, seed, start):
         self.starts.append((scene, seed))
         self._session, self._chunk = self._engine.open(scene, seed=seed)
         self._began, self._last, self._chunk_seq = self.clock(), None, 0
+        self._score = Score()
 
     def hold(self, buttons):
         self.holds.append(buttons)
@@ -56,16 +58,17 @@ class StandIn:
         if self.status == "lost":
             return None
         index = int((self.clock() - self._began) / FRAME + 1e-6)
-        while self.status == "playing" and index >= FAKE_CARD.frames_per_chunk:
+        while self.status == "playing" and not self._score.over and index >= FAKE_CARD.frames_per_chunk:
             if self.steer is not None:
                 self.hold(self.steer(self._chunk.index + 1))
             self.actions.append(self._latch.take())
             self._chunk, self._chunk_seq = self._session.step(self.actions[-1]), self.seq
+            self._score = self._score.after(self._chunk.outcome)
             self._began += FAKE_CARD.chunk_seconds
             index -= FAKE_CARD.frames_per_chunk
         index = min(index, FAKE_CARD.frames_per_chunk - 1)
         new, self._last = self._last != (self._chunk.index, index), (self._chunk.index, index)
-        return Shown(self._chunk.frames[index], self._chunk.index, index, new, self._chunk_seq)
+        return Shown(self._chunk.frames[index], self._chunk.index, index, new, self._chunk_seq, self._score)
 
     def pause(self, paused):
         self.status = "paused" if paused else "playing"

@@ -1,5 +1,6 @@
 """The page in a real headless Chromium: it plays, steers, recovers, and refuses a wrong token."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,6 +11,9 @@ import numpy as np
 import pytest
 
 from helios_world.bridge.process import ServerProcess
+from helios_world.bridge.server import WorldServer
+from helios_world.engine import WorldEngine
+from helios_world.testing import GAME_CARD, FakeWorldModel
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 TOKEN = "a-long-secret"
@@ -42,15 +46,21 @@ def server():
     server.close()
 
 
-@pytest.fixture(scope="module")
-def url(server):
-    """Of the page of a gateway beside `server`."""
-    words = [sys.executable, "-m", "helios_world", "gateway", "--connect", server.poll(), "--port", "0"]
+@contextlib.contextmanager
+def gateway(address):
+    """`with gateway(address) as url:` serves the page beside a server of worlds."""
+    words = [sys.executable, "-m", "helios_world", "gateway", "--connect", address, "--port", "0"]
     gateway = subprocess.Popen([*words, "--token", TOKEN], stdout=subprocess.PIPE, text=True)
     yield re.search(r"http://\S+/", gateway.stdout.readline())[0]
     gateway.terminate()
     gateway.wait(10)
     gateway.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def url(server):
+    with gateway(server.poll()) as url:
+        yield url
 
 
 @pytest.fixture
@@ -154,6 +164,31 @@ def test_commands_of_the_page(page, url):
     page.keyboard.press("Escape")
     page.click("#scaling")
     assert picture(page).shape == (64, 80)
+
+
+def test_a_game_has_a_score_and_an_end(chromium, served):
+    with served(WorldServer(WorldEngine(FakeWorldModel(GAME_CARD)))) as address, gateway(address) as url:
+        page = chromium.new_page(viewport={"width": 900, "height": 700})
+        enter(page, url)
+        assert page.locator("#score").inner_text() == "score 0"
+        page.keyboard.down("Space")
+        page.wait_for_timeout(900)
+        page.keyboard.up("Space")
+        assert int(page.locator("#points").inner_text()) >= 2
+        page.keyboard.down("s")
+        page.wait_for_selector("#ending", state="visible")
+        page.keyboard.up("s")
+        page.wait_for_timeout(400)
+        still, total = picture(page), page.locator("#points").inner_text()
+        assert page.locator("#over").inner_text() == f"The game is over: score {total}"
+        page.wait_for_timeout(500)
+        assert np.array_equal(still, picture(page)), "it stands still"
+        page.keyboard.press("r")
+        page.wait_for_selector("#ending", state="hidden")
+        assert page.locator("#score").inner_text() == "score 0"
+        page.wait_for_timeout(600)
+        assert not np.array_equal(still, picture(page))
+        page.close()
 
 
 def test_a_reload_keeps_the_world(page, url):

@@ -4,12 +4,15 @@ import json
 import math
 import shutil
 import subprocess
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from helios_world.bridge.player import ChunkPlayer
+from helios_world.bridge.score import Score
+from helios_world.world import Outcome
 
 PAGE = Path(__file__).resolve().parent / "page"
 WEB = PAGE.parent.parent / "helios_world" / "gateway" / "web"
@@ -49,13 +52,15 @@ class Recorded:
         self.gave.append(gave)
         return gave
 
-    def put(self, chunk, now, tag):
-        self.note(self.player.put(chunk, np.arange(CHUNK), now, tag), "put", chunk, CHUNK, now, tag)
+    def put(self, chunk, now, tag, outcome=None):
+        told = outcome and asdict(outcome)
+        self.note(self.player.put(chunk, np.arange(CHUNK), now, tag, outcome), "put", chunk, CHUNK, now, tag, told)
         self.note([self.player.lead, self.player.late_chunks], "learnt")
 
     def look(self, now):
         shown = self.player.frame(now)
-        found = shown and [int(shown.pixels), shown.chunk, shown.index, shown.is_new, shown.seq]
+        score = shown and asdict(shown.score)
+        found = shown and [int(shown.pixels), shown.chunk, shown.index, shown.is_new, shown.seq, *score.values()]
         self.note(found, "frame", now)
         wanted = self.note(self.player.wants_chunk(now), "wants", now)
         event = self.player.next_event(now)
@@ -64,12 +69,17 @@ class Recorded:
             self.note(self.player.asked(wanted, now), "asked", now)
         return wanted
 
-    def reset(self, chunk):
-        self.note(self.player.reset(chunk), "reset", chunk)
+    def reset(self, chunk, score):
+        self.note(self.player.reset(chunk, score), "reset", chunk, asdict(score))
+
+
+def came_to(rng, rate):
+    """An outcome, or that there is none."""
+    return None if rng.random() < 0.5 else Outcome(float(rng.integers(-2, 3)), bool(rng.random() < rate))
 
 
 def played(seed, looks=3000):
-    """A game with ragged round trips, lost and repeated chunks, stalls, and worlds that begin again."""
+    """Ragged round trips, lost and repeated chunks, stalls, games that end, and worlds that begin again."""
     rng, recorded = np.random.default_rng(seed), Recorded()
     now, arriving = 0.0, []
     recorded.put(0, now, 0)
@@ -77,7 +87,7 @@ def played(seed, looks=3000):
         now += 2.0 if rng.random() < 0.002 else rng.uniform(0.0, 0.02)
         for arrival in [a for a in arriving if a[0] <= now]:
             arriving.remove(arrival)
-            recorded.put(arrival[1], now, look)
+            recorded.put(arrival[1], now, look, came_to(rng, 0.02))
         wanted = recorded.look(now)
         if wanted and rng.random() > 0.02:
             arriving.append((now + rng.gamma(2.0, 0.03), wanted))
@@ -85,8 +95,8 @@ def played(seed, looks=3000):
                 arriving.append((now + 0.5, wanted))
         if rng.random() < 0.003:
             arriving.clear()
-            recorded.reset(int(rng.integers(0, 50)))
-            recorded.put(int(rng.integers(0, 60)), now, look)
+            recorded.reset(int(rng.integers(0, 50)), Score(float(rng.integers(9)), bool(rng.random() < 0.1)))
+            recorded.put(int(rng.integers(0, 60)), now, look, came_to(rng, 0.02))
     return recorded
 
 

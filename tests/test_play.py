@@ -22,7 +22,7 @@ from helios_world.demos.link import Link
 from helios_world.engine import WorldEngine
 from helios_world.errors import check_name
 from helios_world.home import home_folder
-from helios_world.testing import FAKE_CARD, FakeWorldModel
+from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel
 
 
 class Model(FakeWorldModel):
@@ -109,6 +109,16 @@ def test_headless_obeys_its_options_and_its_replay_shows_the_same(world, capfd):
     assert (world / "a.png").read_bytes() == (world / "b.png").read_bytes()
     assert (world / "a.json").read_bytes() == (world / "b.json").read_bytes()
     assert "differs from the replay's 4" in _complaint(capfd, "--controller", "replay:a.json", "--seed", "5")
+
+
+@pytest.mark.parametrize("card", [FAKE_CARD, GAME_CARD])
+def test_headless_says_what_its_games_came_to(world, capfd, monkeypatch, card):
+    monkeypatch.setattr(helios_world.open, "load_engine", lambda world, options=None: WorldEngine(Model(card)))
+    (world / "s.txt").write_text("2 attack\n1 back\n1 attack\n")
+    words = ["play", "--world", "fake", "--headless", "--seconds", "1", "--controller", "script:s.txt"]
+    assert main(words) == 0
+    said = "games 2, rewards 4, score 4 in all" in capfd.readouterr().err
+    assert said == card.outcomes
 
 
 def _complaint(capfd, *words):

@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from helios_world.controllers import RandomController, Recording
+from helios_world.action import Action
+from helios_world.bridge.score import Score
+from helios_world.controllers import RandomController, Recording, Replay, ScriptController, parse_script
 from helios_world.demos.headless import chunks_for, play_headless
 from helios_world.demos.recording import ContactSheet, VideoWriter, check_target, open_video
 from helios_world.engine import WorldEngine
 from helios_world.errors import UserError
-from helios_world.testing import FAKE_CARD, FakeWorldModel
+from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel
+from helios_world.world import Start
 
 HEIGHT, WIDTH, _ = FAKE_CARD.frame_shape
 
@@ -43,9 +46,35 @@ def test_a_headless_game_leaves_video_sheet_and_replay(tmp_path):
     first = np.concatenate(seen)
     assert np.abs(frames[: len(first), 4::8, 4::8].astype(int) - first).mean() < 6
     assert len(Recording.read(outcome.replay).actions) == 11
+    assert (outcome.games, outcome.rewards, outcome.score) == (1, 0, Score())
     with Image.open(outcome.sheet) as sheet:
         assert sheet.size[0] == 10 + 4 * (WIDTH * 4 + 10)
         assert len(np.unique(np.asarray(sheet))) > 20
+
+
+def test_a_game_that_ends_is_followed_by_the_next_seed_and_a_replay_shows_the_same(tmp_path):
+    def play(controller, name):
+        session, _ = WorldEngine(FakeWorldModel(GAME_CARD)).open("hall", seed=2, start=start)
+        head = Recording("fake", "hall", 2, "float32")
+        return play_headless(session, controller, head, chunks=8, video=tmp_path / name, start=start)
+
+    start = Start(image=np.full(GAME_CARD.frame_shape, 9, np.uint8))
+    told = []
+
+    class Told(ScriptController):
+        def act(self, frames):
+            told.append(frames)
+            return super().act(frames)
+
+    played = play(
+        Told(parse_script("2 attack\n1 attack back\n2 attack\n1 back\n1 attack\n1 back", FAKE_CARD.buttons)), "a.mp4"
+    )
+    assert (played.games, played.rewards, played.score) == (3, 6, Score(6.0, True)), "the last end is followed by none"
+    assert [frames is None for frames in told] == [True, False, False, True, False, False, True, False]
+    third, _ = WorldEngine(FakeWorldModel(GAME_CARD)).open("hall", seed=4, start=start)
+    assert np.array_equal(told[7], third.step(Action.of("attack")).frames)
+    again = play(Replay(Recording.read(played.replay)), "b.mp4")
+    assert again.sheet.read_bytes() == played.sheet.read_bytes() and again.games == 3
 
 
 def test_a_video_has_its_name_only_when_it_is_whole(tmp_path):

@@ -1,7 +1,8 @@
 """Which frame to show now, and when to ask for the next chunk. Pure: time is an argument, in seconds.
 
 Frames arrive a chunk at a time and are shown evenly. A chunk is asked for at the last moment from which it still
-arrives before it is due, because an input that comes after the asking waits for the chunk after.
+arrives before it is due, because an input that comes after the asking waits for the chunk after. What the chunks came
+to adds up to a score.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
+from helios_world.bridge.score import Score
+from helios_world.world import Outcome
 
 _RECENT = 64  # round trips that the lead is learnt from
 _QUANTILE = 0.9  # of them that must be in time even without the margin; a little lateness is made up unseen
@@ -32,6 +36,7 @@ class Shown:
         chunk, index: which chunk, and which of its frames.
         is_new: False if the last call gave the same frame.
         seq: the tag of the chunk; in a stream, the newest input that it includes.
+        score: with this chunk.
     """
 
     pixels: np.ndarray
@@ -39,6 +44,7 @@ class Shown:
     index: int
     is_new: bool
     seq: Any
+    score: Score = Score()
 
 
 @dataclass(slots=True)
@@ -48,6 +54,7 @@ class _Playing:
     begins: float
     ends: float
     tag: Any
+    score: Score
 
 
 class ChunkPlayer:
@@ -56,6 +63,9 @@ class ChunkPlayer:
     Args:
         fps: frames per second to show.
         frames_per_chunk: of the world; only used to guess how long the first chunk may take.
+
+    Attributes:
+        score: with the newest chunk that came. Once it is over, no chunk is asked for.
     """
 
     def __init__(self, fps: float, frames_per_chunk: int):
@@ -67,12 +77,14 @@ class ChunkPlayer:
         self.late_chunks = 0
         self.reset()
 
-    def reset(self, next_chunk: int = 0) -> None:
+    def reset(self, next_chunk: int = 0, score: Score = Score()) -> None:
         """Forgets all frames and any asking; what was learnt about round trips stays.
 
         Args:
             next_chunk: the one to ask for next, at once; 0: wait for the chunk that a world starts from.
+            score: before that chunk.
         """
+        self.score = score
         self._now: _Playing | None = None
         self._then: _Playing | None = None
         self._next = next_chunk
@@ -82,7 +94,9 @@ class ChunkPlayer:
         self._put_at = 0.0
         self._behind = 0.0
 
-    def put(self, chunk_index: int, frames: np.ndarray, now: float, tag: Any = None) -> bool:
+    def put(
+        self, chunk_index: int, frames: np.ndarray, now: float, tag: Any = None, outcome: Outcome | None = None
+    ) -> bool:
         """A chunk came: (frames, height, width, 3). False if it is no newer than one that came before.
 
         A chunk that comes late begins now. What was lost is made up over the next chunks, too slowly to be seen.
@@ -101,7 +115,8 @@ class ChunkPlayer:
         lasts = len(frames) * self._step
         made_up = min(self._behind, _CATCH_UP * lasts)
         self._behind -= made_up
-        playing = _Playing(chunk_index, frames, begins, begins + lasts - made_up, tag)
+        self.score = self.score.after(outcome)
+        playing = _Playing(chunk_index, frames, begins, begins + lasts - made_up, tag, self.score)
         if self._now is None or now >= due:
             self._now, self._then = playing, None
         else:
@@ -125,11 +140,11 @@ class ChunkPlayer:
         index = min(max(int((now - playing.begins) / self._step + 1e-9), 0), len(playing.frames) - 1)
         is_new = self._seen != (playing.chunk, index)
         self._seen = (playing.chunk, index)
-        return Shown(playing.frames[index], playing.chunk, index, is_new, playing.tag)
+        return Shown(playing.frames[index], playing.chunk, index, is_new, playing.tag, playing.score)
 
     def wants_chunk(self, now: float) -> int:
         """Index of the chunk to ask for now, or 0. Say `asked` once the asking is on its way."""
-        return self._next if self._next and now >= self._ask_time(now) else 0
+        return self._next if now >= self._ask_time(now) else 0
 
     def asked(self, index: int, now: float) -> None:
         """Chunk `index` was asked for."""
@@ -140,7 +155,7 @@ class ChunkPlayer:
 
     def next_event(self, now: float) -> float:
         """The earliest time at which `frame` or `wants_chunk` may say something new without another `put`."""
-        events = [self._ask_time(now) if self._next else math.inf]
+        events = [self._ask_time(now)]
         if self._then is not None:
             events.append(self._then.begins)
         playing = self._now
@@ -159,6 +174,8 @@ class ChunkPlayer:
         return now if self._now is None else max(self._due(now) - self.lead, self._put_at)
 
     def _ask_time(self, now: float) -> float:
+        if not self._next or self.score.over:
+            return math.inf
         if self._asked_at is not None:
             return self._asked_at + max(_RETRY, 3 * self.lead)
         if self._then is not None:  # two chunks ahead would make inputs wait

@@ -16,7 +16,7 @@ from helios_world.bridge.client import open_socket
 from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.line import Line
 from helios_world.bridge.player import ChunkPlayer, Shown
-from helios_world.bridge.stream import StreamStats, percentiles
+from helios_world.bridge.stats import StreamStats, percentiles
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, UserError
 
@@ -28,6 +28,7 @@ class Spectator:
     """Shows the session called `name`, as its player got it from `invite("watch")`.
 
     To a front end it is a `WorldStream` without a hand: `tick` and `wait` are the same, and what is held has no effect.
+    The score counts from the chunk that was seen first.
 
     Args:
         address: of the server's port for spectators, `Welcome.broadcast`; it need not be there yet.
@@ -124,11 +125,13 @@ class Spectator:
             self._player = ChunkPlayer(message.card.fps, message.card.frames_per_chunk)
         if not isinstance(message, protocol.Frames) or self._player is None or message.index == self._index:
             return
-        if message.index < self._index or self._player.has_next:  # another world, or an agent that waits for no clock
+        if message.index < self._index:  # another world
             self._player.reset(message.index)
+        elif self._player.has_next:  # an agent that waits for no clock
+            self._player.reset(message.index, self._player.score)
         self._index, self._lost, self.message = message.index, False, ""
         self._seconds.append(message.seconds)
-        self._player.put(message.index, codecs.unpack_frames(message), now)
+        self._player.put(message.index, codecs.unpack_frames(message), now, outcome=message.outcome)
 
     def _show(self, now: float) -> Shown | None:
         shown = None if self._player is None else self._player.frame(now)

@@ -10,9 +10,8 @@ import math
 import time
 from collections import deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import zmq
 
 from helios_world.action import check_buttons
@@ -23,6 +22,8 @@ from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.line import Line
 from helios_world.bridge.patience import Patience
 from helios_world.bridge.player import ChunkPlayer, Shown
+from helios_world.bridge.score import Score
+from helios_world.bridge.stats import StreamStats, percentiles
 from helios_world.card import WorldCard
 from helios_world.errors import ProtocolError, ServerError, UserError
 from helios_world.mouse import STILL
@@ -34,28 +35,6 @@ _PING = 0.2  # seconds of silence between pings
 _RESEND = 0.1  # seconds after which held buttons are said again
 _STALL = 0.3  # seconds between two ticks beyond which the front end, not the server, was away
 _RECENT = 4096  # measurements kept
-
-
-@dataclass(frozen=True, slots=True)
-class StreamStats:
-    """Figures of what was measured last; nan where nothing was yet.
-
-    Attributes:
-        shown_fps: new frames shown per second, over the last two seconds.
-        chunk_ms: making one chunk, on the server.
-        round_trip_ms: from asking for a chunk to having it.
-        key_to_pixels_ms: from `hold` with changed buttons to the first frame that includes them.
-        late_chunks: chunks that came after they were due, since the stream began.
-    """
-
-    shown_fps: float
-    chunk_ms_p50: float
-    chunk_ms_p95: float
-    round_trip_ms_p50: float
-    round_trip_ms_p95: float
-    key_to_pixels_ms_p50: float
-    key_to_pixels_ms_p95: float
-    late_chunks: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +54,26 @@ class Invitation:
 
 @dataclass(frozen=True, slots=True)
 class _Begin:
-    """A world to start; bytes in its place are a snapshot to go on from."""
+    """A world to start."""
 
     scene: str | None
     seed: int
     start: Start
+    score: Score = Score()
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A world to go on with, and what had been scored in it where that is known."""
+
+    snapshot: bytes
+    score: Score
 
 
 class WorldStream:
     """Plays one session of the server at `address`, which need not be there yet.
+
+    When the game is over (`Shown.score`), the world stands still until another one is started or loaded.
 
     Args:
         ticket: of a session to take up, such as one that its player gave away; "" for a new one.
@@ -117,10 +107,11 @@ class WorldStream:
         self.message = ""
         self.saved: bytes | None = None
         self.saves = 0
+        self._saved_score = Score()
         self.invitation: Invitation | None = None
         self.steer: Callable[[int], Iterable[str]] | None = None
-        self._wish: _Begin | bytes | None = None  # asked for, not yet confirmed
-        self._origin: _Begin | bytes | None = None  # what to begin with again on a server that does not know us
+        self._wish: _Begin | _Kept | None = None  # asked for, not yet confirmed
+        self._origin: _Begin | _Kept | None = None  # what to begin with again on a server that does not know us
         self._ticket = ticket
         self._request = 0
         self._begun = 0  # request number of an unanswered Reset or Restore
@@ -185,7 +176,7 @@ class WorldStream:
         """Goes over to the world in `snapshot`. If the server refuses it the world goes on, and `message` says why."""
         if len(snapshot) > protocol.MAX_PAYLOAD:
             raise UserError(f"snapshot has {len(snapshot)} bytes: at most {protocol.MAX_PAYLOAD}")
-        self._wish = bytes(snapshot)
+        self._wish = _Kept(bytes(snapshot), self._saved_score if snapshot == self.saved else Score())
         if self._welcomed:
             self._begin(self._wish)
 
@@ -207,12 +198,12 @@ class WorldStream:
         if held == self._held:
             return
         self._held = held
-        if self._live and self._act(self._clock()) and self.status == "playing":
+        if self._live and self._act(self._clock()) and self._moves:
             self._changes.append((self._seq, self._clock()))
 
     def look(self, x: float, y: float) -> None:
         """The mouse moved by so many counts, right and down. The next chunk that is asked for includes it."""
-        if self.status == "playing":
+        if self._moves:
             self._mouse = (self._mouse[0] + x, self._mouse[1] + y)
 
     def pause(self, paused: bool) -> None:
@@ -257,6 +248,11 @@ class WorldStream:
         if self._last is None:
             return "connecting"
         return "playing" if self._frozen is None else "paused"
+
+    @property
+    def _moves(self) -> bool:
+        """Whether the world goes on by itself, so that an input is soon seen."""
+        return self.status == "playing" and not self._player.score.over
 
     @property
     def seq(self) -> int:
@@ -347,20 +343,19 @@ class WorldStream:
                 self._patience.greeted(now - self._opened_at)
                 self._welcome(message)
             case protocol.Frames() if message.request and message.request == self._begun:
-                self._player.reset()
-                self._confirm()
+                self._confirm(0)
                 self._autosaved_at = -math.inf
                 self._take(message, now)
             case protocol.Frames() if not message.request and self._live and not self._begun:
                 self._take(message, now)
             case protocol.Done() if message.request == self._begun:
-                self._player.reset(message.chunk)
-                self._confirm()
+                self._confirm(message.chunk)
             case protocol.Done() if message.request in self._saving:
                 if self._saving.pop(message.request):
                     self.saved, self.saves = message.payload, self.saves + 1
+                    self._saved_score = self._player.score
                 elif not self._begun:
-                    self._origin = message.payload
+                    self._origin = _Kept(message.payload, self._player.score)
             case protocol.Done() if message.request in self._inviting:
                 self.invitation = self._invited(self._inviting.pop(message.request), message.session)
             case protocol.Error():
@@ -382,26 +377,27 @@ class WorldStream:
         if target is not None:
             self._begin(target)
         elif known:
-            self._player.reset(welcome.chunk)
+            self._player.reset(welcome.chunk, self._player.score)
             self._resumed()
         elif taken_up:
             raise ServerError("unknown_session", f"{self._address} has no world for this ticket: ask for a new one")
 
-    def _begin(self, what: _Begin | bytes) -> None:
+    def _begin(self, what: _Begin | _Kept) -> None:
         """Sends the request for a world. What still comes of the old one is not shown."""
         self._request += 1
         self._begun = self._request
         self._changes.clear()
-        if isinstance(what, bytes):
-            self._send(protocol.Restore(self._request, what))
+        if isinstance(what, _Kept):
+            self._send(protocol.Restore(self._request, what.snapshot))
             return
         packed = protocol.pack_start(what.start.check(self.card))
         self._send(protocol.Reset(self._request, self.card.check_scene(what.scene), what.seed, *packed))
 
-    def _confirm(self) -> None:
-        """The world that was asked for is there."""
+    def _confirm(self, chunk: int) -> None:
+        """The world that was asked for is there; `chunk` is what to ask for next, as `ChunkPlayer.reset` takes it."""
         if self._wish is not None:
             self._origin, self._wish = self._wish, None
+        self._player.reset(chunk, self._origin.score)
         self._begun, self._live = 0, True
         self._resumed()
 
@@ -451,7 +447,8 @@ class WorldStream:
     def _take(self, message: protocol.Frames, now: float) -> None:
         """A chunk came. Right after it the server has time, so this is when to ask for a snapshot."""
         time_of_player = now - self._behind if self._frozen is None else self._frozen
-        if not self._player.put(message.index, codecs.unpack_frames(message), time_of_player, message.seq):
+        frames = codecs.unpack_frames(message)
+        if not self._player.put(message.index, frames, time_of_player, message.seq, message.outcome):
             return
         if message.index:
             self._seconds.append(message.seconds)
@@ -468,7 +465,7 @@ class WorldStream:
         shown = self._player.frame(now - self._behind if self._frozen is None else self._frozen)
         if shown is None:  # a world without a chunk yet
             if self._last is not None and self._last.is_new:
-                self._last = Shown(self._last.pixels, self._last.chunk, self._last.index, False, self._last.seq)
+                self._last = replace(self._last, is_new=False)
             return self._last
         self._last = shown
         if shown.is_new:
@@ -486,12 +483,3 @@ def patience(begins: bool, seconds: Iterable[float]) -> float:
         seconds: that its last chunks took.
     """
     return BEGINNING if begins else SILENCE + 3 * max(seconds, default=0.0)
-
-
-def percentiles(seconds: Iterable[float]) -> tuple[float, float]:
-    """p50 and p95 in milliseconds; nan of nothing."""
-    values = np.fromiter(seconds, float)
-    if not len(values):
-        return math.nan, math.nan
-    middle, high = np.percentile(values, [50, 95]) * 1000
-    return float(middle), float(high)

@@ -46,9 +46,14 @@ class Played {
     return this.hears({ t: "welcome", version: 1, card: CARD, session, codec: "jpeg", chunk });
   }
 
-  frames(index, request = 0, seq = 0) {
-    const told = { t: "frames", request, index, seq, codec: "jpeg", lengths: [1, 1], seconds: 0.02 };
+  frames(index, request = 0, seq = 0, more = {}) {
+    const told = { t: "frames", request, index, seq, codec: "jpeg", lengths: [1, 1], seconds: 0.02, ...more };
     return this.hears(told, [index, index]);
+  }
+
+  came(index, reward, terminated = false, request = 0) {
+    const outcome = { reward, terminated, reward_chance: 0.5, end_chance: 0.5 };
+    return this.frames(index, request, 0, { outcome });
   }
 
   lost(code) {
@@ -230,6 +235,50 @@ test("a prompt is told only to a world that is there", async () => {
   await played.welcome(3);
   played.stream.tell("a coast");
   assert.deepEqual([played.said("prompt")[0].verb, played.said("prompt")[0].text], ["change", "a coast"]);
+});
+
+test("rewards add up to the score of the picture, and a new world begins at nothing", async () => {
+  const played = await Played.playing();
+  assert.deepEqual(played.stream.frame().score, { total: 0, over: false });
+  for (const [index, reward, wait] of [[1, 1, 0.15], [2, -0.5, 0.2], [3, 2, 0.2]]) {
+    played.passes(wait);
+    await played.came(index, reward);
+  }
+  assert.equal(played.stream.frame().score.total, 0.5, "chunk 3 is not on screen yet");
+  played.passes(0.25);
+  assert.equal(played.stream.frame().score.total, 2.5);
+  played.stream.reset(8);
+  await played.came(0, 0, false, 2);
+  assert.deepEqual(played.stream.frame().score, { total: 0, over: false });
+});
+
+test("a game that is over stands still until the next one begins", async () => {
+  const played = await Played.playing();
+  played.passes(0.15);
+  await played.came(1, 1, true);
+  const asked = () => played.said("act").filter((act) => act.wanted).length;
+  const before = asked();
+  played.passes(2);
+  assert.deepEqual([asked(), played.stream.frame().index, played.stream.frame().score.over], [before, 1, true]);
+  assert.equal(played.stream.wait, Infinity);
+  played.stream.look(100, 0);
+  played.stream.reset(8);
+  await played.came(0, 0, false, 2);
+  played.passes(0.2);
+  assert.equal(asked(), before + 1);
+  assert.deepEqual(played.said("act").at(-1).mouse, [0, 0], "who looked around at the end does not begin turned");
+});
+
+test("a world that goes back after a loss has the score that it had there", async () => {
+  const played = await Played.playing();
+  for (const index of [1, 2, 3]) {
+    played.passes(0.2);
+    await played.came(index, 1);
+  }
+  await played.hears({ t: "lost" });
+  await played.welcome(3);
+  await played.came(3, 5);
+  assert.deepEqual(played.stream.frame().score, { total: 7, over: false });
 });
 
 test("messages are a length, a JSON header and a payload", () => {

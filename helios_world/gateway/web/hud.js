@@ -1,4 +1,4 @@
-// What is written over the picture, as plain data: figures, help. Knows no page.
+// What is written over the picture, as plain data: figures, score, help. Knows no page.
 
 // (label, value) of the panel.
 export function figures(stats, seed, status) {
@@ -15,6 +15,11 @@ export function figures(stats, seed, status) {
 
 function spread(pair) {
   return pair === null ? "-" : `${pair[0].toFixed(0)} / ${pair[1].toFixed(0)} ms`;
+}
+
+// A sum of rewards as people read it.
+export function points(total) {
+  return String(Math.round(total * 100) / 100);
 }
 
 // (keys, meaning) of the help; null for a gap.

@@ -1,7 +1,8 @@
 // Which frame to show now, and when to ask for the next chunk: as bridge/player.py has it. Times are in seconds.
 //
 // Frames arrive a chunk at a time and are shown evenly. A chunk is asked for at the last moment from which it still
-// arrives before it is due, because an input that comes after the asking waits for the chunk after.
+// arrives before it is due, because an input that comes after the asking waits for the chunk after. What the chunks
+// came to adds up to a score.
 
 const RECENT = 64; // round trips that the lead is learnt from
 const QUANTILE = 0.9; // of them that must be in time even without the margin
@@ -11,6 +12,9 @@ const POLL = 0.02; // seconds that an asking may come late because the caller po
 const CATCH_UP = 0.02; // part of a chunk's time that it is shortened by until lateness is made up
 const STALL = 0.25; // seconds; who was later than this goes on at the usual pace
 const RETRY = 1.0; // seconds after which an unanswered asking is repeated
+
+// Before the first chunk of a game: the sum of its rewards, and whether it ended.
+export const NO_SCORE = Object.freeze({ total: 0, over: false });
 
 // Paces the frames of one session, and asks for its chunks one at a time.
 export class ChunkPlayer {
@@ -34,14 +38,16 @@ export class ChunkPlayer {
   }
 
   // Forgets all frames and any asking. `nextChunk` is asked for at once; 0 waits for the chunk that a world starts from.
-  reset(nextChunk = 0) {
+  // `score`: before that chunk. Once it is over, no chunk is asked for.
+  reset(nextChunk = 0, score = NO_SCORE) {
+    this.score = score;
     this.#now = this.#then = this.#seen = this.#askedAt = null;
     this.#next = nextChunk;
     this.#planned = this.#putAt = this.#behind = 0;
   }
 
   // A chunk came, as a list of frames. False if it is no newer than one that came before.
-  put(chunk, frames, now, tag = null) {
+  put(chunk, frames, now, tag = null, outcome = null) {
     if (chunk < this.#next) return false;
     if (this.#askedAt !== null) {
       this.#trips.push(now - this.#planned);
@@ -57,7 +63,10 @@ export class ChunkPlayer {
     const lasts = frames.length * this.#step;
     const madeUp = Math.min(this.#behind, CATCH_UP * lasts);
     this.#behind -= madeUp;
-    const playing = { chunk, frames, begins, ends: begins + lasts - madeUp, tag };
+    if (outcome !== null) {
+      this.score = { total: this.score.total + outcome.reward, over: this.score.over || outcome.terminated };
+    }
+    const playing = { chunk, frames, begins, ends: begins + lasts - madeUp, tag, score: this.score };
     if (this.#now === null || now >= due) {
       this.#now = playing;
       this.#then = null;
@@ -82,12 +91,13 @@ export class ChunkPlayer {
     const index = Math.min(Math.max(due, 0), playing.frames.length - 1);
     const isNew = this.#seen === null || this.#seen[0] !== playing.chunk || this.#seen[1] !== index;
     this.#seen = [playing.chunk, index];
-    return { pixels: playing.frames[index], chunk: playing.chunk, index, isNew, seq: playing.tag };
+    const { chunk, frames, tag, score } = playing;
+    return { pixels: frames[index], chunk, index, isNew, seq: tag, score };
   }
 
   // Index of the chunk to ask for now, or 0. Say `asked` once the asking is on its way.
   wantsChunk(now) {
-    return this.#next && now >= this.#askTime(now) ? this.#next : 0;
+    return now >= this.#askTime(now) ? this.#next : 0;
   }
 
   // The chunk was asked for.
@@ -101,7 +111,7 @@ export class ChunkPlayer {
 
   // The earliest time at which `frame` or `wantsChunk` may say something new without another `put`.
   nextEvent(now) {
-    const events = [this.#next ? this.#askTime(now) : Infinity];
+    const events = [this.#askTime(now)];
     if (this.#then !== null) events.push(this.#then.begins);
     const playing = this.#now;
     if (playing !== null) {
@@ -121,6 +131,7 @@ export class ChunkPlayer {
   }
 
   #askTime(now) {
+    if (!this.#next || this.score.over) return Infinity;
     if (this.#askedAt !== null) return this.#askedAt + Math.max(RETRY, 3 * this.lead);
     // Two chunks ahead would make inputs wait.
     return this.#then === null ? this.#plannedTime(now) : Math.max(this.#then.begins, this.#plannedTime(now));

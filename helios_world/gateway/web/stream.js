@@ -1,6 +1,6 @@
 // A world played in real time through the gateway: what bridge/stream.py is for a window. Times are in seconds.
 
-import { ChunkPlayer, quantiles } from "./player.js";
+import { ChunkPlayer, NO_SCORE, quantiles } from "./player.js";
 import { pack, pictures, unpack } from "./wire.js";
 
 const VERSION = 1;
@@ -45,6 +45,7 @@ export class WorldStream {
   #shown = false;
   #changes = []; // inputs not seen yet: number, when
   #pictures = []; // [chunk, frames] whose memory is still held
+  #scores = []; // [chunk, score] of the last chunks, for a world that goes back
   #measured = { shownAt: [], seconds: [], trips: [], keys: [] };
 
   constructor({ open, decode, clock, token, seed, ticket = "" }) {
@@ -67,12 +68,12 @@ export class WorldStream {
   hold(buttons, when) {
     if (buttons.join() === this.#held.join()) return;
     this.#held = buttons;
-    if (this.#live && this.#act(this.#clock()) && this.status === "playing") keep(this.#changes, [this.#seq, when]);
+    if (this.#live && this.#act(this.#clock()) && this.#moves) keep(this.#changes, [this.#seq, when]);
   }
 
   // The mouse moved by so many counts; the next chunk that is asked for includes it.
   look(x, y) {
-    if (this.status === "playing") this.#mouse = [this.#mouse[0] + x, this.#mouse[1] + y];
+    if (this.#moves) this.#mouse = [this.#mouse[0] + x, this.#mouse[1] + y];
   }
 
   // Tells the world what to show, in words.
@@ -128,6 +129,11 @@ export class WorldStream {
       keep(this.#measured.keys, now - this.#changes.shift()[1]);
     }
     while (this.#pictures.length && this.#pictures[0][0] < shown.chunk) free(this.#pictures.shift()[1]);
+  }
+
+  // Whether the world goes on by itself, so that an input is soon seen: not after the end of a game.
+  get #moves() {
+    return this.status === "playing" && !this.#player.score.over;
   }
 
   get stats() {
@@ -243,7 +249,8 @@ export class WorldStream {
   }
 
   #forgetFrames(next) {
-    this.#player.reset(next);
+    this.#scores = this.#scores.filter(([chunk]) => chunk < next);
+    this.#player.reset(next, this.#scores.at(-1)?.[1] ?? NO_SCORE);
     this.#epoch += 1;
     for (const [, frames] of this.#pictures.splice(0)) free(frames);
   }
@@ -273,10 +280,11 @@ export class WorldStream {
   #put(header, frames) {
     const now = this.#clock();
     const time = this.#frozen === null ? now - this.#behind : this.#frozen;
-    if (!this.#player.put(header.index, frames, time, header.seq)) {
+    if (!this.#player.put(header.index, frames, time, header.seq, header.outcome)) {
       free(frames);
       return;
     }
+    keep(this.#scores, [header.index, this.#player.score]);
     this.#pictures.push([header.index, frames]);
     if (header.index) {
       keep(this.#measured.seconds, header.seconds);

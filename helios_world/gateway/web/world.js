@@ -1,7 +1,7 @@
 // The page: keys, mouse, pads and fingers in, pictures out. What the world does is the stream's business.
 
 import { Controls, keyName, touchLayout } from "./controls.js";
-import { figures, helpSheet, words } from "./hud.js";
+import { figures, helpSheet, points, words } from "./hud.js";
 import { WorldStream } from "./stream.js";
 
 const FIGURES_SECONDS = 0.25; // between looks at the figures, which are unreadable when they change faster
@@ -18,6 +18,7 @@ let stream = null;
 let controls = null;
 let timer = 0;
 let hasPicture = false;
+let score = null; // of the picture
 let pausedByHand = false;
 let isCrisp = false;
 let figuresAt = -Infinity;
@@ -100,6 +101,7 @@ function paint() {
   if (shown?.isNew) {
     brush.drawImage(shown.pixels, 0, 0, view.width, view.height);
     hasPicture = true;
+    score = shown.score;
     stream.painted(shown);
   }
   write();
@@ -126,7 +128,12 @@ function write() {
   }
   show("waking", !hasPicture);
   show("banner", status === "lost");
-  show("word", status === "paused" && hasPicture);
+  const isOver = score !== null && score.over;
+  show("ending", isOver && status !== "lost");
+  show("score", card?.outcomes === true && hasPicture);
+  text("points", points(score?.total ?? 0));
+  text("over", `The game is over: score ${points(score?.total ?? 0)}`);
+  show("word", status === "paused" && hasPicture && !isOver);
   show("toast", now < toastUntil && hasPicture && status !== "lost");
   const isOpen = $("figures").ariaPressed === "true";
   show("rows", isOpen);
