@@ -219,3 +219,4 @@ TINY = replace(
 DOOM_AUTOENCODER = AutoencoderConfig()
 TINY_AUTOENCODER = AutoencoderConfig(widths=(8, 8, 16), encoder_depths=(1, 1, 1), decoder_depths=(1, 1, 1))
 PRESETS = {"doom": (DOOM, DOOM_AUTOENCODER), "tiny": (TINY, TINY_AUTOENCODER)}
+PROBE_SIZES = {"doom": {}, "tiny": {"widths": (8, 8, 8, 8), "hidden": 16}}  # of the presets

@@ -14,7 +14,7 @@ import torch._dynamo.config
 import torch._inductor.config
 
 from helios_world.checkpoint import check_fit, load_into, load_weights, save_weights
-from helios_world.config import AutoencoderConfig, OutcomeConfig, ProbeConfig, TransformerConfig
+from helios_world.config import PROBE_SIZES, AutoencoderConfig, OutcomeConfig, ProbeConfig, TransformerConfig
 from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.outcome import EVENTS, OutcomeNetwork
@@ -199,7 +199,7 @@ def train_probe(args: argparse.Namespace, recording: Recording, rank: Rank) -> N
     """What judges pictures in `eval`, learnt from recorded frames alone; its config goes into the run's probe.json."""
     places = find_places(recording).to(rank.device)
     rank.average([places])
-    config = ProbeConfig(recording.scenes, tuple(places.flatten().tolist()))
+    config = ProbeConfig(recording.scenes, tuple(places.flatten().tolist()), **PROBE_SIZES[args.preset])
     probe, path, facts = Probe(config), args.run / PROBE, args.run / "probe.json"
     _start_from(probe, path, None)
     probe.to(rank.device, memory_format=torch.channels_last)
