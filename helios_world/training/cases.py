@@ -29,9 +29,9 @@ class Case(NamedTuple):
 def came_of(outcomes_n3: Tensor, first_n: Tensor, ends_B: Tensor, chunk: int) -> tuple[Tensor, Tensor]:
     """Whether each event came, bool (B, 2), with chunks that end at `ends`; and whether that is known, (B,).
 
-    The end came: the game ends by its own rules before the next chunk is over. The frame in which it does so does not
-    exist, so this is the last whole chunk.
-    A reward came: in one of the steps that led to the chunk's frames, or in the one that ended the game.
+    The end came: the game ends by its own rules before the next chunk is over. There is no frame of that, so this is
+    the last whole chunk.
+    A reward came: in one of the steps that led to the chunk's frames; in the last chunk, in any step from there on.
     It is not known where the recording stops before the next chunk is over, for another reason.
     """
     behind = ends_B[:, None] + torch.arange(1 - chunk, 1, device=ends_B.device)
@@ -39,9 +39,10 @@ def came_of(outcomes_n3: Tensor, first_n: Tensor, ends_B: Tensor, chunk: int) ->
     within = ahead < len(first_n)
     ahead = ahead.clamp(max=len(first_n) - 1)
     within = within & (first_n[ahead] == first_n[ends_B][:, None])
-    last, over = outcomes_n3[ahead][..., 1:].unbind(-1)
-    end = (within & (over > 0)).any(dim=1)
-    reward = (outcomes_n3[behind][..., 0].sum(dim=1) >= 1) | (within & (last >= 1)).any(dim=1)
+    led, last, over = (outcomes_n3[ahead] * within[:, :, None]).unbind(-1)
+    end = (over > 0).any(dim=1)
+    late = ((led + last) >= 1).any(dim=1)
+    reward = (outcomes_n3[behind][..., 0] >= 1).any(dim=1) | (end & late)
     return torch.stack([reward, end], dim=1), within.all(dim=1) | end
 
 

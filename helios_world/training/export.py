@@ -7,11 +7,12 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from helios_world.errors import UserError
-from helios_world.pack import STARTS, TRANSFORMER, VAE
+from helios_world.pack import OUTCOME, PROBE, STARTS, TRANSFORMER, VAE
 from helios_world.training.facts import read_facts
 
 if TYPE_CHECKING:
@@ -69,8 +70,8 @@ def export(args: argparse.Namespace) -> None:
     """Writes the whole pack beside its place, then moves it there."""
 
     from helios_world.card import WorldCard
-    from helios_world.checkpoint import load_into, save_weights
-    from helios_world.config import AutoencoderConfig, SamplerConfig, TransformerConfig
+    from helios_world.checkpoint import load_into, load_weights, save_weights
+    from helios_world.config import AutoencoderConfig, OutcomeConfig, ProbeConfig, SamplerConfig, TransformerConfig
     from helios_world.model.vae import VideoVAE
     from helios_world.pack import Networks, Pack
     from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, MOUSE, WIDTH
@@ -84,12 +85,17 @@ def export(args: argparse.Namespace) -> None:
     load_into(vae, args.run / VAE)
     starts, facts = stored_starts(args, vae.eval(), config["scenes"], sum(transformer.history_sizes))
     scenes = tuple(config["scenes"])
+    beside = known_beside(args.run, scenes)
     card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, scenes, BINDINGS, mouse=MOUSE)
+    card = replace(card, outcomes=OUTCOME in beside)
     note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
-    provenance = {"data": facts, "training": config["arguments"], **note}
+    provenance = {"data": facts, "training": config["arguments"]}
+    provenance |= {Path(name).stem: said["arguments"] for name, said in beside.items()} | note
     if others:
         provenance["averaged_with"] = [other["arguments"] for other in others]
-    networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]))
+    outcome = OutcomeConfig.from_dict(beside[OUTCOME]["outcome"]) if OUTCOME in beside else None
+    probe = ProbeConfig.from_dict(beside[PROBE]["probe"]) if PROBE in beside else None
+    networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]), outcome, probe)
     pack = Pack(args.out, card, networks, None, args.licence, provenance)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=args.out.parent))
@@ -98,6 +104,8 @@ def export(args: argparse.Namespace) -> None:
     )
     save_weights(scratch / VAE, vae.state_dict(), int8=True)
     save_weights(scratch / STARTS, starts, int8=True)
+    for name in beside:
+        save_weights(scratch / name, load_weights(args.run / name), int8=True)
     (scratch / "world.json").write_text(json.dumps(pack.to_dict(), indent=1) + "\n", encoding="utf-8")
     size = sum(path.stat().st_size for path in scratch.iterdir()) / 2**20
     print(f"{args.out}: {size:.1f} MiB, {args.starts} starts of {', '.join(scenes)}")
@@ -107,6 +115,22 @@ def export(args: argparse.Namespace) -> None:
     shutil.rmtree(args.out, ignore_errors=True)
     scratch.chmod(0o755)
     scratch.rename(args.out)
+
+
+def known_beside(run: Path, scenes: Sequence[str]) -> dict[str, dict]:
+    """Networks that the run has beside the world's own, by file, each with what its stage noted.
+
+    UserError if one knows other scenes than the world.
+    """
+    known = {}
+    for name in (OUTCOME, PROBE):
+        path = run / name
+        if path.is_file():
+            known[name] = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
+            if tuple(known[name]["scenes"]) != tuple(scenes):
+                theirs = ", ".join(known[name]["scenes"])
+                raise UserError(f"{path} knows the scenes {theirs}: the world has {', '.join(scenes)}")
+    return known
 
 
 def mean_weights(paths: Sequence[Path]) -> dict[str, Tensor]:
