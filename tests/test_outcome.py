@@ -20,7 +20,7 @@ from helios_world.pack import OUTCOME, TRANSFORMER, VAE, read_pack
 from helios_world.sampling.pyramid import seeded_noise, seeded_uniform
 from helios_world.testing import assert_world_model_contract
 from helios_world.training import outcome_eval
-from helios_world.training.calibration import fit_line
+from helios_world.training.calibration import auc, brier, calibration_error, fit_line, score
 from helios_world.training.cases import HELD_OUT, Case, Cases, came_of
 from helios_world.training.collect import Row
 from helios_world.training.corruption import corrupt, drop_history
@@ -133,10 +133,10 @@ def test_the_odds_of_a_batch_are_corrected_to_those_of_the_game():
 def test_a_line_is_fitted_by_what_came():
     """Logits that are twice too bold, of a game in which it comes rarely."""
     rng = np.random.default_rng(0)
-    true = torch.from_numpy(rng.normal(-3, 2, 40_000))
-    came = torch.from_numpy(rng.random(40_000)) < true.sigmoid()
+    true = torch.from_numpy(rng.normal(-3, 2, 10_000))
+    came = torch.from_numpy(rng.random(10_000)) < true.sigmoid()
     scale, bias = fit_line(2 * (true + 3), came, -2.0)
-    assert scale == pytest.approx(0.5, abs=0.02) and bias == pytest.approx(-3.0, abs=0.1)
+    assert scale == pytest.approx(0.5, abs=0.03) and bias == pytest.approx(-3.0, abs=0.15)
     assert fit_line(torch.zeros(0), torch.zeros(0), -2.0) == pytest.approx((1.0, -2.0)), "of nothing, the start"
     scale, bias = fit_line(torch.tensor([-1.0, 1.0]), torch.tensor([False, True]), 0.0)
     assert 1 < scale < 2 and bias == pytest.approx(0.0, abs=1e-6), "two chunks that are told apart are no certainty"
@@ -249,23 +249,23 @@ def test_scores_of_known_chances():
     chances = np.array([0.1, 0.4, 0.4, 0.8, 0.95])
     came = np.array([False, False, True, True, False])
     pairs = [(a > b) + 0.5 * (a == b) for a in chances[came] for b in chances[~came]]
-    assert outcome_eval.auc(chances, came) == pytest.approx(np.mean(pairs)) == pytest.approx(3.5 / 6)
-    assert outcome_eval.brier(chances, came) == pytest.approx((0.01 + 0.16 + 0.36 + 0.04 + 0.9025) / 5)
+    assert auc(chances, came) == pytest.approx(np.mean(pairs)) == pytest.approx(3.5 / 6)
+    assert brier(chances, came) == pytest.approx((0.01 + 0.16 + 0.36 + 0.04 + 0.9025) / 5)
     # by bins: 0.1 of none, 0.4 twice of one, 0.8 of one, 0.95 of none
-    assert outcome_eval.calibration_error(chances, came) == pytest.approx((0.1 + 0.2 + 0.2 + 0.95) / 5)
-    assert outcome_eval.auc(chances, came & False) is None and outcome_eval.auc(chances, came | True) is None
-    assert outcome_eval.calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0.0
-    scored = outcome_eval.score(chances, came)
+    assert calibration_error(chances, came) == pytest.approx((0.1 + 0.2 + 0.2 + 0.95) / 5)
+    assert auc(chances, came & False) is None and auc(chances, came | True) is None
+    assert calibration_error(np.array([1.0, 0.0]), np.array([True, False])) == 0.0
+    scored = score(chances, came)
     assert scored["base_rate"] == 0.4 and scored["brier_base_rate"] == pytest.approx(0.24)
 
 
 def test_chances_that_know_nothing_score_as_the_base_rate_does():
     rng = np.random.default_rng(0)
     came = rng.random(20_000) < 0.1
-    scored = outcome_eval.score(np.full(20_000, 0.1), came)
+    scored = score(np.full(20_000, 0.1), came)
     assert scored["auc"] == 0.5 and scored["brier"] == pytest.approx(scored["brier_base_rate"], abs=1e-3)
     chances = rng.random(20_000)
-    assert outcome_eval.calibration_error(chances, rng.random(20_000) < chances) < 0.02
+    assert calibration_error(chances, rng.random(20_000) < chances) < 0.02
 
 
 def test_a_game_is_judged_chunk_by_chunk_as_a_step_would(judged_pack):

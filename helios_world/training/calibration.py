@@ -1,15 +1,17 @@
-"""From logits of batches in which half came to probabilities of the real game.
+"""From logits of batches in which half came to probabilities of the real game, and how good such probabilities are.
 
 Shapes: n chunks.
 """
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 START_WEIGHT = 1.0  # of the line that a fit starts from: it decides where little came
+BINS = 10
 
 
 @torch.enable_grad()
@@ -34,3 +36,36 @@ def fit_line(logits_n: Tensor, came_n: Tensor, log_odds: float) -> tuple[float, 
     optimizer.step(cost)
     scale, bias = line.tolist()
     return scale, bias
+
+
+def score(chances_n: np.ndarray, came_n: np.ndarray) -> dict[str, float | None]:
+    """How well chances tell what came, and what always saying the base rate would get."""
+    rate = float(came_n.mean())
+    return {
+        "base_rate": round(rate, 5),
+        "auc": None if (area := auc(chances_n, came_n)) is None else round(area, 4),
+        "brier": round(brier(chances_n, came_n), 5),
+        "brier_base_rate": round(rate * (1 - rate), 5),
+        "calibration_error": round(calibration_error(chances_n, came_n), 5),
+    }
+
+
+def auc(chances_n: np.ndarray, came_n: np.ndarray) -> float | None:
+    """How often a chunk with which it came has the higher chance than one without; ties are half. None without both."""
+    many, few = int((~came_n).sum()), int(came_n.sum())
+    if not many or not few:
+        return None
+    _, place, counts = np.unique(chances_n, return_inverse=True, return_counts=True)
+    ranks = (counts.cumsum() - (counts - 1) / 2)[place]  # from 1; equal chances share the mean of theirs
+    return float((ranks[came_n].sum() - few * (few + 1) / 2) / (few * many))
+
+
+def brier(chances_n: np.ndarray, came_n: np.ndarray) -> float:
+    """Mean squared error of the chances."""
+    return float(((chances_n - came_n) ** 2).mean())
+
+
+def calibration_error(chances_n: np.ndarray, came_n: np.ndarray) -> float:
+    """|mean chance - share that came| in BINS equal bins of the chance, their mean weighted by chunks."""
+    bins = np.minimum((chances_n * BINS).astype(int), BINS - 1)
+    return float(np.abs(np.bincount(bins, chances_n - came_n)).sum() / len(came_n))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from helios_world.model.probe import Probe
 from helios_world.model.vae import VideoVAE
 from helios_world.pack import OUTCOME, PROBE, TRANSFORMER, VAE, find_pack
 from helios_world.sampling.schedule import pyramid_levels
-from helios_world.training.calibration import fit_line
+from helios_world.training.calibration import fit_line, score
 from helios_world.training.cases import Cases
 from helios_world.training.critic import Critic
 from helios_world.training.data import Recording, Window, WindowSource
@@ -169,7 +169,6 @@ def train_outcome(
     network.to(rank.device)
     chunk = config.action_dim // recording.actions.shape[1]
     cases = Cases(WindowSource(latents, recording, config.frames - 1, chunk))
-
     network.bias.copy_(torch.tensor(cases.log_odds()))  # near enough for weights that are saved on the way
 
     def loss(generator: torch.Generator, progress: float) -> Loss:
@@ -177,21 +176,25 @@ def train_outcome(
 
     player = Player(network, loss, _schedule(args), path)
     training_loop([player], Length(args.iterations, args.minutes), seed=args.seed + 4, rank=rank)
-    calibrate(network, cases, rank)
+    calibrate(network, cases, recording.scenes, rank)
     if rank.leads:
         save_weights(path, network.state_dict())
 
 
 @torch.no_grad()
-def calibrate(network: OutcomeNetwork, cases: Cases, rank: Rank) -> None:
-    """Sets scale and bias of each event in each scene by the games that are held out."""
+def calibrate(network: OutcomeNetwork, cases: Cases, scenes: Sequence[str], rank: Rank) -> None:
+    """Sets scale and bias of each event in each scene by the games that are held out, and says how well they fit."""
     for kind, log_odds in enumerate(cases.log_odds()):
         scene, event = divmod(kind, len(EVENTS))
         parts = [
             (network(case.latents.float(), case.actions)[:, event], case.came) for case in cases.held_out(scene, event)
         ]
         logits, came = (torch.cat(part) for part in zip(*parts, strict=True))
-        network.scale[kind], network.bias[kind] = fit_line(logits, came, log_odds)
+        scale, bias = fit_line(logits, came, log_odds)
+        network.scale[kind], network.bias[kind] = scale, bias
+        if rank.leads and len(came):
+            fitted = score((scale * logits + bias).sigmoid().cpu().numpy(), came.cpu().numpy() > 0)
+            print(f"{EVENTS[event]} in {scenes[scene]}, games held out: {json.dumps(fitted)}", flush=True)
     rank.average([network.scale, network.bias])
 
 
