@@ -51,10 +51,12 @@ def gateway(address):
     """`with gateway(address) as url:` serves the page beside a server of worlds."""
     words = [sys.executable, "-m", "helios_world", "gateway", "--connect", address, "--port", "0"]
     gateway = subprocess.Popen([*words, "--token", TOKEN], stdout=subprocess.PIPE, text=True)
-    yield re.search(r"http://\S+/", gateway.stdout.readline())[0]
-    gateway.terminate()
-    gateway.wait(10)
-    gateway.stdout.close()
+    try:
+        yield re.search(r"http://\S+/", gateway.stdout.readline())[0]
+    finally:
+        gateway.terminate()
+        gateway.wait(10)
+        gateway.stdout.close()
 
 
 @pytest.fixture(scope="module")
