@@ -4,40 +4,75 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from helios_world.demos.engine_arguments import read_steps
 from helios_world.demos.plots import check_plots, draw_curves
 from helios_world.demos.report import print_report, report
-from helios_world.errors import MissingExtra, UserError
+from helios_world.demos.scorecard import scorecard
+from helios_world.errors import MissingExtra, UserError, check_name
+from helios_world.pack import read_card
 
-TIMES = (1, 10, 30, 60)  # seconds at which long rollouts are looked at
+if TYPE_CHECKING:
+    from helios_world.generator import Generator
+    from helios_world.training.endurance import Watched
+    from helios_world.training.probe_figures import Reader
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `eval`."""
     parser.add_argument("--world", default="doom", help="world pack, by name or folder (default: doom)")
+    parser.add_argument("--scene", help="scene whose game it is compared with (default: the world's first)")
     parser.add_argument("--trajectories", type=int, default=64, help="held-out recordings (default: 64)")
-    parser.add_argument("--chunks", type=int, default=24, help="chunks predicted after each (default: 24)")
-    parser.add_argument("--rollouts", type=int, default=8, help="long rollouts (default: 8)")
+    parser.add_argument("--chunks", type=int, default=24, help="chunks predicted after each, up to 240 (default: 24)")
+    parser.add_argument("--rollouts", type=int, default=8, help="long rollouts, in one batch (default: 8)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long rollouts (default: 60)")
     parser.add_argument(
-        "--tours", type=int, default=16, help="games of each tour and of turning both ways (default: 16)"
+        "--tours", type=int, default=16, help="games of each tour, of turning both ways, of outcomes (default: 16)"
     )
     parser.add_argument("--quick", action="store_true", help="a quarter of all of them, and long rollouts of 30 s")
+    parser.add_argument("--probe", metavar="WORLD", help="world pack whose probe judges (default: the world's own)")
     parser.add_argument("--steps", metavar="N,N", help="denoise steps per level (default: the pack's)")
     parser.add_argument("--dtype", default="auto", help="number format: auto, float32 or bfloat16 (default: auto)")
+    parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:NUMBER (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and noise (default: 0)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet of the long rollouts to this PNG")
     parser.add_argument("--plot", type=Path, help="also draw the curves to this PNG")
+    parser.add_argument("--markdown", type=Path, help="also write all figures as a table to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
 
 
 def run(args: argparse.Namespace) -> int:
     """Compares and prints the figures."""
+    _check(args)
+    scenes = read_card(args.world).scenes
+    args.scene = check_name("scene", args.scene or scenes[0], scenes)
+    try:
+        from helios_world.generator import load_generator
+        from helios_world.training.probe_figures import load_reader
+    except ModuleNotFoundError as error:
+        raise MissingExtra(error.name or "torch", "doom") from None
+    generator = load_generator(args.world, dtype=args.dtype, device=args.device, steps=read_steps(args.steps))
+    reader = load_reader(args.probe or args.world, args.scene, generator.device)
+    figures, reference = _near(args, generator, reader)
+    figures |= _far(args, generator, reader, reference) | _apart(args, generator)
+    steps, dtype = list(generator.sampler.steps), str(generator.dtype).removeprefix("torch.")
+    place = str(generator.device)
+    values = report(_command(args), args.seed, **figures, scene=args.scene, steps=steps, dtype=dtype, device=place)
+    if args.plot is not None:
+        draw_curves(values, args.plot)
+    if args.markdown is not None:
+        args.markdown.parent.mkdir(parents=True, exist_ok=True)
+        args.markdown.write_text(scorecard(values), encoding="utf-8")
+    print_report(values, args.json)
+    return 0
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Makes the options those of --quick where it is given. UserError for one that cannot be used."""
     if args.quick:
         for name in ("trajectories", "rollouts", "tours"):
             setattr(args, name, max(1, getattr(args, name) // 4))
@@ -49,50 +84,92 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"seconds is {args.seconds:g}: must be 1 to 3600")
     if args.plot is not None:
         check_plots()
-    try:
-        from helios_world.generator import load_generator
-        from helios_world.training.evaluation import compare, drift, held_out, last_frames
-        from helios_world.training.tours import TOURS, counterfactual, revisit
-    except ModuleNotFoundError as error:
-        raise MissingExtra(error.name or "torch", "doom") from None
-    generator = load_generator(args.world, dtype=args.dtype, steps=read_steps(args.steps))
-    card, context = generator.card, generator.history_length
-    scene = card.scenes[0]
-    frames = (context + args.chunks) * card.frames_per_chunk
-    print(f"recording {args.trajectories} games of {scene}", file=sys.stderr)
-    real = held_out(scene, args.trajectories, frames, args.seed)
-    print("predicting them", file=sys.stderr)
-    began = time.monotonic()
-    figures = compare(generator, real, context, args.chunks, args.seed)
-    print(f"compared in {time.monotonic() - began:.0f} s; long rollouts", file=sys.stderr)
-    long = (context + round(args.seconds / card.chunk_seconds)) * card.frames_per_chunk
-    made, truth = last_frames(generator, held_out(scene, args.rollouts, long, args.seed + 1), context, args.seed)
-    figures |= drift(made, truth, card.chunk_seconds, TIMES)
-    print("tours, and turning both ways", file=sys.stderr)
-    figures["revisit"] = {name: revisit(generator, scene, name, args.tours, args.seed + 2) for name in TOURS}
-    figures["counterfactual"] = counterfactual(generator, scene, args.tours, args.seed + 3)
+
+
+def _near(args: argparse.Namespace, generator: Generator, reader: Reader | None) -> tuple[dict[str, Any], Any]:
+    """Likeness, inverse dynamics and state by chunk; and features of the real chunks, where there is a probe."""
+    from helios_world.training.evaluation import compare, held_out
+    from helios_world.training.probe_figures import Readings
+
+    context, t = generator.history_length, generator.card.frames_per_chunk
+    _say(f"recording {args.trajectories} games of {args.scene}")
+    real = held_out(args.scene, args.trajectories, (context + args.chunks) * t, args.seed)
+    _say(f"predicting {args.chunks} chunks of them")
+    if reader is None:
+        return compare(generator, real, context, args.chunks, args.seed), None
+    readings = Readings(reader, real, context, t)
+    figures = compare(generator, real, context, args.chunks, args.seed, readings.watch)
+    return figures | readings.figures(), readings.reference
+
+
+def _far(args: argparse.Namespace, generator: Generator, reader: Reader | None, reference: Any) -> dict[str, Any]:
+    """Looks, deaths and Frechet distances of long rollouts; writes their contact sheet."""
+    from helios_world.training import endurance
+    from helios_world.training.evaluation import held_out
+    from helios_world.training.probe_figures import frechet_by_time
+
+    card, context, t = generator.card, generator.history_length, generator.card.frames_per_chunk
+    chunks = round(args.seconds / card.chunk_seconds)
+    played = context + min(chunks, round(endurance.REAL_SECONDS / card.chunk_seconds))
+    _say(f"{args.rollouts} long rollouts of {args.seconds:g} s")
+    real = held_out(args.scene, args.rollouts, played * t, args.seed + 1, least=(context + 1) * t)
+    ends = {s: round(s / card.chunk_seconds) for s in endurance.TIMES if round(s / card.chunk_seconds) <= chunks}
+    last = round(endurance.LAST_SECONDS / card.chunk_seconds)
+    kept = endurance.chunks_to_watch(chunks, list(ends.values()), last, real.frames[:, 0].nbytes)
+    features, times = None if reader is None else reader.features, list(ends.values())
+    made = endurance.watch(generator, real, context, kept, args.seed, features, times)
+    truth = endurance.watch_real(real, context, t, features, times)
+    figures = endurance.drift(made, truth, card.chunk_seconds, endurance.TIMES)
+    if reader is not None:
+        figures |= frechet_by_time(reader, made, truth, reference, ends)
     if args.sheet is not None:
         write_sheet(args.sheet, made, truth, card.chunk_seconds)
-    command = (
-        f"helios-world eval --world {args.world} --trajectories {args.trajectories} --chunks {args.chunks}"
-        f" --rollouts {args.rollouts} --seconds {args.seconds:g} --tours {args.tours} --dtype {args.dtype}"
-        f" --seed {args.seed}"
-    )
-    if args.steps:
-        command += f" --steps {args.steps}"
-    values = report(command, args.seed, **figures, steps=list(generator.sampler.steps), dtype=str(generator.dtype)[6:])
-    if args.plot is not None:
-        draw_curves(values, args.plot)
-    print_report(values, args.json)
-    return 0
+    return figures
 
 
-def write_sheet(path: Path, made: np.ndarray, real: np.ndarray, chunk_seconds: float) -> None:
-    """For each rollout a row of generated frames over a row of the real game's, under the same actions."""
+def _apart(args: argparse.Namespace, generator: Generator) -> dict[str, Any]:
+    """What is measured in games of its own: tours, turning both ways, outcomes, determinism."""
+    from helios_world.training.determinism import determinism
+    from helios_world.training.outcome_eval import outcome_figures
+    from helios_world.training.tours import counterfactual, revisit, tours_in
+
+    _say("tours, and turning both ways")
+    scene, games, seed = args.scene, args.tours, args.seed
+    figures = {
+        "revisit": {name: revisit(generator, scene, name, games, seed + 2) for name in tours_in(scene)},
+        "counterfactual": counterfactual(generator, scene, games, seed + 3),
+        "determinism": determinism(generator, scene, seed),
+    }
+    _say("outcomes")
+    outcomes = outcome_figures(generator, scene, games, seed + 4)
+    return {**figures, "outcomes": outcomes} if outcomes else figures
+
+
+def write_sheet(path: Path, made: Watched, real: Watched, chunk_seconds: float) -> None:
+    """For each rollout a row of generated frames over a row of the real game's under the same actions, as far as it
+    goes."""
     from PIL import Image
 
-    columns = np.linspace(0, made.shape[1] - 1, 10).round().astype(int)
-    rows = [np.concatenate(list(row[columns]), axis=1) for pair in zip(made, real, strict=True) for row in pair]
+    columns = np.linspace(0, len(made.ends) - 1, 10).round().astype(int)
+    beside = np.searchsorted(real.ends, made.ends[columns]).clip(max=len(real.ends) - 1)
+    pairs = zip(made.frames[:, columns], real.frames[:, beside], strict=True)
+    rows = [np.concatenate(list(row), axis=1) for pair in pairs for row in pair]
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(np.concatenate(rows, axis=0)).save(path)
-    print(f"{path}: a picture every {(columns[1] - columns[0]) * chunk_seconds:.1f} s", file=sys.stderr)
+    seconds = ", ".join(f"{made.ends[column] * chunk_seconds:.1f}" for column in columns)
+    print(f"{path}: pictures at {seconds} s", file=sys.stderr)
+
+
+def _command(args: argparse.Namespace) -> str:
+    """What was run, with every number."""
+    words = (
+        f"helios-world eval --world {args.world} --scene {args.scene} --trajectories {args.trajectories}"
+        f" --chunks {args.chunks} --rollouts {args.rollouts} --seconds {args.seconds:g} --tours {args.tours}"
+        f" --dtype {args.dtype} --device {args.device} --seed {args.seed}"
+    )
+    options = (("steps", args.steps), ("probe", args.probe))
+    return words + "".join(f" --{name} {value}" for name, value in options if value)
+
+
+def _say(text: str) -> None:
+    print(text, file=sys.stderr)

@@ -32,7 +32,12 @@ def brightness(frames: np.ndarray) -> np.ndarray:
     return _grey(frames).mean(axis=(-2, -1))
 
 
-LOOKS = {"sharpness": sharpness, "contrast": contrast, "brightness": brightness}
+def colour(frames: np.ndarray) -> np.ndarray:
+    """How far red, green and blue are from grey: their mean deviation from it, per frame, in 0..255."""
+    return frames.std(axis=-1, dtype=np.float32).mean(axis=(-2, -1))
+
+
+LOOKS = {"sharpness": sharpness, "contrast": contrast, "brightness": brightness, "colour": colour}
 
 
 @dataclass(frozen=True, slots=True)

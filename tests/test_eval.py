@@ -10,7 +10,8 @@ from PIL import Image
 from helios_world.demos import plots
 from helios_world.demos.cli import main
 from helios_world.training import tours
-from helios_world.training.evaluation import drift, held_out
+from helios_world.training.endurance import Watched, drift
+from helios_world.training.evaluation import held_out
 from helios_world.training.similarity import psnr, ssim
 
 
@@ -65,19 +66,25 @@ def test_psnr_of_a_known_error():
     assert psnr(made, real, (1, 2, 3, 4)) == pytest.approx([28.1308, 13.9794], abs=1e-3)
 
 
+def watched(frames, changes=None):
+    """Every chunk of rollouts, with a frame of each and how much it changed."""
+    changes = np.ones(frames.shape[:2], np.float32) if changes is None else changes
+    return Watched(frames[:, 0], np.arange(1, frames.shape[1] + 1), frames, changes, {})
+
+
 def test_drift_counts_what_collapsed_and_what_faded():
     rng = np.random.default_rng(0)
     real = rng.integers(0, 256, (2, 20, 16, 16, 3)).astype(np.uint8)
     made = real.copy()
     made[1, 10:] = 128
-    figures = drift(made, real, chunk_seconds=0.25, seconds=(1, 5, 60))
+    figures = drift(watched(made), watched(real), chunk_seconds=0.25, seconds=(1, 5, 60))
     assert figures["collapsed_rollouts"] == 1 and figures["rollouts"] == 2
     assert figures["faded_rollouts"] == 0, "half of its last ten seconds was as it should be"
     assert figures["sharpness_to_real"]["1_s"] == pytest.approx(1.0, abs=0.1)
     assert figures["sharpness_to_real"]["5_s"] == pytest.approx(0.5, abs=0.1)
     assert "60_s" not in figures["sharpness_to_real"]
     made[1, 10:] = 128 + 20 * (np.arange(16) % 2)[:, None]  # stripes: sharp enough, but the picture is gone
-    later = drift(made, real, chunk_seconds=1.0, seconds=(1,))
+    later = drift(watched(made), watched(real), chunk_seconds=1.0, seconds=(1,))
     assert (later["collapsed_rollouts"], later["faded_rollouts"]) == (0, 1)
 
 

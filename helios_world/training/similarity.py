@@ -1,6 +1,6 @@
-"""How alike two pictures are: PSNR and SSIM.
+"""How alike two pictures are, PSNR and SSIM, and how alike two sets of them, the Frechet distance of their features.
 
-Shapes: ... any leading axes, H W picture size.
+Shapes: ... any leading axes, H W picture size; n pictures, F features.
 """
 
 from __future__ import annotations
@@ -34,6 +34,24 @@ def ssim(made: np.ndarray, real: np.ndarray) -> np.ndarray:
     likeness = (2 * mean_x * mean_y + LUMINANCE) * (2 * both + STRUCTURE)
     likeness /= (mean_x**2 + mean_y**2 + LUMINANCE) * (var_x + var_y + STRUCTURE)
     return likeness.mean(axis=(-2, -1))
+
+
+def frechet(made_nF: np.ndarray, real_nF: np.ndarray) -> float:
+    """|m - r|^2 + tr(M + R - 2 (M R)^(1/2)), of means m, r and covariances M, R (arXiv 1706.08500, equation 6).
+
+    Fewer pictures give more: compare what is of equally many.
+    """
+    (m, M), (r, R) = (_gaussian(features.astype(np.float64)) for features in (made_nF, real_nF))
+    values, vectors = np.linalg.eigh(M)
+    root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
+    both = np.linalg.eigvalsh(root @ R @ root)  # those of M R, by a matrix that is symmetric
+    return float(np.square(m - r).sum() + np.trace(M) + np.trace(R) - 2 * np.sqrt(np.maximum(both, 0)).sum())
+
+
+def _gaussian(features_nF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean (F,) and covariance (F, F)."""
+    centred = features_nF - features_nF.mean(axis=0)
+    return features_nF.mean(axis=0), centred.T @ centred / max(1, len(centred) - 1)
 
 
 def _local(x: np.ndarray) -> np.ndarray:

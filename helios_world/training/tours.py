@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from helios_world.generator import Generator
-from helios_world.training.evaluation import Trajectories, held_out, predict
-from helios_world.training.game import BUTTONS, View
+from helios_world.training.evaluation import held_out, predict
+from helios_world.training.game import BUTTONS, SCENARIOS, View
 from helios_world.training.similarity import psnr, ssim
 from helios_world.training.walker import Walker
 
+VIEWS = ("", "real_", "halfway_", "real_halfway_", "data_mean_")  # of a tour, as prefixes of their figures
 CHUNK = 4  # frames that a stretch of a tour is a multiple of
 NEAR = (4.0, 4.0, 1.0)  # map units and degrees; a real game that ends farther from its beginning met a wall on its way
 SETTLE = 12  # frames of standing still before a tour
@@ -29,6 +30,13 @@ TOURS = {
     "full_turn": ((52, "turn_left", 1), (1, "turn_left", 2)),
     "out_and_back": ((8, "back", 12), (8, "forward", 12)),
 }
+FARTHEST_FRAME = {"full_turn": 25, "out_and_back": 19}  # of a tour: what it began with is out of sight there
+
+
+def tours_in(scene: str) -> list[str]:
+    """Names of the tours whose buttons act in the scene's game."""
+    acting = SCENARIOS[scene].buttons
+    return [name for name, parts in TOURS.items() if all(button in acting for _, button, _ in parts)]
 
 
 def stretch(frames: int, button: str | None = None, rest: int = 0) -> np.ndarray:
@@ -67,20 +75,25 @@ def tourists(context: int, rows: np.ndarray) -> Callable[[np.random.Generator], 
 def revisit(generator: Generator, scene: str, name: str, games: int, seed: int) -> dict[str, Any]:
     """How much the view after a tour is the view that was left: PSNR and SSIM, made up and in the real game.
 
-    Only of games in which the real one came back. A mean of no games is None.
+    `halfway` is the view from where the tour is farthest, to which a world that stands still is no better; `data_mean`
+    the mean of all views that were left. Only of games in which the real one came back. A mean of no games is None.
     """
     context, rows = generator.history_length, tour(name)
     real = held_out(scene, games, CHUNK * context + len(rows), seed, tourists(context, rows))
-    left, returned = real.frames[:, CHUNK * context - 1], real.frames[:, -1]
+    left = real.frames[:, CHUNK * context - 1]
     back = came_back(real.poses[:, CHUNK * context - 1], real.poses[:, -1])
     figures: dict[str, Any] = {"games": int(back.sum())}
-    if not back.any():
-        return {**figures, "psnr_db": None, "ssim": None, "real_psnr_db": None, "real_ssim": None}
-    real, left, returned = Trajectories(*(part[back] for part in real)), left[back], returned[back]
-    made = predict(generator, real, context, len(rows) // CHUNK, real.actions, seed)[:, -1, -1]
-    for prefix, pictures in (("", made), ("real_", returned)):
-        figures[f"{prefix}psnr_db"] = round(float(psnr(pictures, left, (1, 2, 3)).mean()), 2)
-        figures[f"{prefix}ssim"] = round(float(ssim(pictures, left).mean()), 3)
+    views = dict.fromkeys(VIEWS)
+    if back.any():
+        real, left, half = real.chosen(back), left[back], FARTHEST_FRAME[name]
+        made = predict(generator, real, context, len(rows) // CHUNK, real.actions, seed)
+        made, played = made.reshape(len(left), len(rows), *left.shape[1:]), real.frames[:, CHUNK * context :]
+        mean = np.broadcast_to(left.mean(axis=0), left.shape)
+        views = dict(zip(VIEWS, (made[:, -1], played[:, -1], made[:, half], played[:, half], mean), strict=True))
+    for prefix, pictures in views.items():
+        known = pictures is not None
+        figures[f"{prefix}psnr_db"] = round(float(psnr(pictures, left, (1, 2, 3)).mean()), 2) if known else None
+        figures[f"{prefix}ssim"] = round(float(ssim(pictures, left).mean()), 3) if known else None
     return figures
 
 
