@@ -126,6 +126,7 @@ class ProbeConfig(Config):
         buttons: that it tells for each frame.
         height, width: of a frame.
         widths: channels at 1/2, 1/4, 1/8 and 1/16 of the frame size.
+        shifts: pixels of half-size frames, to the left and to the right, by which one is compared with the next.
         squeezed: channels of what is flattened.
         features: numbers that all it tells is read from.
     """
@@ -137,6 +138,7 @@ class ProbeConfig(Config):
     height: int = 128
     width: int = 160
     widths: tuple[int, int, int, int] = (40, 64, 96, 128)
+    shifts: int = 10
     squeezed: int = 8
     hidden: int = 192
     features: int = 64

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from helios_world.config import ProbeConfig
 from helios_world.demos.cli import main
 from helios_world.errors import UserError
-from helios_world.model.probe import Probe
+from helios_world.model.probe import Probe, costs
 from helios_world.pack import PROBE, read_pack
 from helios_world.training.data import load_recordings
 from helios_world.training.probe_loss import ProbeSource, find_places, probe_loss, soften
@@ -41,6 +41,22 @@ def test_a_probe_is_small():
     assert sum(p.numel() for p in probe.parameters()) < 1_000_000
     reading = probe(torch.zeros(3, 5, 128, 160, 3, dtype=torch.uint8))
     assert [tuple(part.shape) for part in reading] == [(3, 4, 7), (3, 2), (3, 2), (3,), (3,), (3, 2), (3, 64)]
+
+
+def test_costs_are_least_where_a_frame_fits_the_next():
+    still = torch.rand(1, 1, 32, 64, 3, generator=seeded()).repeat_interleave(2, dim=3)
+    video = torch.cat(
+        [still, still.roll(6, dims=3), still.roll(2, dims=3)], dim=1
+    )  # 3 to the right, 2 back to the left
+    found = costs(video, shifts=4).unflatten(1, (2, 9))
+    assert found.shape == (1, 2, 9, 2, 8)
+    assert found.mean(dim=2).abs().max() < 1e-5
+    inner = found[0, :, :, :, 1:-1]
+    assert (inner.argmin(dim=1)[0] == 4 - 3).all() and (inner.argmin(dim=1)[1] == 4 + 2).all()
+    grey = torch.nn.functional.avg_pool2d(video.mean(dim=-1), 2)[0]
+    part = (grey[1, :8, 16:24] - grey[0, :8, 13:21]).abs().mean()
+    others = [(grey[1, :8, 16:24] - grey[0, :8, 12 + k : 20 + k]).abs().mean() for k in range(9)]
+    assert float(found[0, 0, 1, 0, 2]) == pytest.approx(8 * float(part - torch.stack(others).mean()), abs=1e-5)
 
 
 def test_a_probe_says_where_its_places_are():
@@ -90,7 +106,7 @@ def test_probe_loss_equals_its_equation(recording, monkeypatch):
             for button in names:
                 p, y = told.buttons[row, t, button].sigmoid(), truth.buttons[row, t, button]
                 entropies.append(-(y * p.log() + (1 - y) * (1 - p).log()))
-    wanted = torch.stack(entropies).mean() + (told.place - truth.place).abs().mean()
+    wanted = 4 * torch.stack(entropies).mean() + (told.place - truth.place).abs().mean()
     wanted = wanted + ((told.heading - truth.heading) ** 2).mean() + 4 * (told.health - truth.health).abs().mean()
     p = told.monster.sigmoid()
     wanted = wanted - (truth.monster * p.log() + (1 - truth.monster) * (1 - p).log()).mean()

@@ -82,14 +82,14 @@ def find_places(recording: Recording) -> Tensor:
 def probe_loss(
     probe: Probe, frames_BTHW3: Tensor, truth: Truth, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """CE(buttons) + |place - p| + (heading - (cos, sin))^2 + 4 |health - h| + CE(monster) + CE(scene), all means.
+    """4 CE(buttons) + |place - p| + (heading - (cos, sin))^2 + 4 |health - h| + CE(monster) + CE(scene), all means.
 
     CE is cross-entropy; that of the buttons is over those that act in their scene. Frames are softened.
     """
     reading = probe.look(soften(from_bytes(frames_BTHW3, torch.float32), generator))
     acting = truth.acting[:, None].expand_as(reading.buttons)
     parts = {
-        "buttons": F.binary_cross_entropy_with_logits(reading.buttons[acting], truth.buttons[acting]),
+        "buttons": 4 * F.binary_cross_entropy_with_logits(reading.buttons[acting], truth.buttons[acting]),
         "place": F.l1_loss(reading.place, truth.place),
         "heading": F.mse_loss(reading.heading, truth.heading),
         "health": 4 * F.l1_loss(reading.health, truth.health),
