@@ -101,9 +101,10 @@ class Probe(nn.Module):
 
 
 def costs(video_BTHW3: Tensor, shifts: int) -> Tensor:
-    """How badly each frame, moved by -shifts to +shifts pixels, fits the next: (B, (T-1) * (2 * shifts + 1), H/16, W/16).
+    """How badly each frame, moved by up to `shifts` pixels to the left or right, fits the next.
 
-    Mean absolute differences of grey at half size over parts of 8x8 pixels, less their mean over all shifts, times 8.
+    Mean absolute differences of grey at half size over parts of 8x8 pixels, less their mean over all shifts, times 8:
+    (B, (T - 1) * (2 * shifts + 1), H/16, W/16), for each pair of frames the farthest to the right first.
     """
     grey = F.avg_pool2d(video_BTHW3.mean(dim=-1), 2)
     width, wide = grey.shape[-1], F.pad(grey[:, :-1], (shifts, shifts, 0, 0), mode="replicate")
