@@ -14,6 +14,7 @@ from helios_world.model.vae import ResidualBlock
 EVENTS = ("reward", "end")
 SQUEEZED = 32  # channels of the last picture
 GRID = (4, 5)  # its size
+DROPPED = 0.5  # share of its numbers that training leaves out: what is rare is soon known by heart
 
 
 class OutcomeNetwork(nn.Module):
@@ -40,6 +41,7 @@ class OutcomeNetwork(nn.Module):
             nn.Conv2d(coarse, SQUEEZED, 1),
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
+            nn.Dropout(DROPPED),
             nn.Linear(SQUEEZED * GRID[0] * GRID[1], fine),
             nn.SiLU(),
             nn.Linear(fine, len(EVENTS)),

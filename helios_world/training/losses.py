@@ -38,6 +38,7 @@ SIGMA_MEAN, SIGMA_DEVIATION = 0.4, 1.2  # of logit(sigma) for the other draws
 LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work is judged
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
 MOST_WEIGHT = 10.0  # that a decoder's adversarial loss is scaled up by: a discriminator that knows little is not heeded
+DOUBT = 0.02  # about what came of a chunk, so that logits stay small enough to be calibrated
 SPOILT = 0.5  # share of chunks whose latents an outcome network sees as if they were generated
 PIXEL_PENALTY_WEIGHT = 0.01  # of a discriminator's R1
 PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
@@ -334,7 +335,8 @@ def regression_loss(chunk_BC1hw: Tensor, window: Window, near_B: Tensor) -> Tens
 
 
 def outcome_loss(network: OutcomeNetwork, case: Case, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
-    """-y log p - (1 - y) log(1 - p), the mean over rows: y is 1 if the row's event came, p = sigmoid of its logit.
+    """-y log p - (1 - y) log(1 - p), the mean over rows: y is 0.99 if the row's event came, else 0.01; p is the sigmoid
+    of its logit.
 
     The latents of half the rows are corrupted like a generated history.
     """
@@ -343,7 +345,7 @@ def outcome_loss(network: OutcomeNetwork, case: Case, generator: torch.Generator
     x = torch.where(_as_rows(spoilt), corrupt(drop_history(x, generator), generator), x)
     logits = network(x, case.actions).float().gather(1, case.event[:, None])[:, 0]
     told = ((logits > 0) == (case.came > 0)).float().mean()
-    return F.binary_cross_entropy_with_logits(logits, case.came), {"told": told}
+    return F.binary_cross_entropy_with_logits(logits, (1 - DOUBT) * case.came + DOUBT / 2), {"told": told}
 
 
 def _tell_apart(
