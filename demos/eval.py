@@ -58,7 +58,7 @@ def run(args: argparse.Namespace) -> int:
     generator = load_generator(args.world, dtype=args.dtype, device=args.device, steps=read_steps(args.steps))
     reader = load_reader(args.probe or args.world, args.scene, generator.device)
     figures, reference = _near(args, generator, reader)
-    figures |= _far(args, generator, reader, reference) | _apart(args, generator)
+    figures |= _far(args, generator, reader, reference) | _apart(args, generator, reader)
     steps, dtype = list(generator.sampler.steps), str(generator.dtype).removeprefix("torch.")
     place = str(generator.device)
     values = report(_command(args), args.seed, **figures, scene=args.scene, steps=steps, dtype=dtype, device=place)
@@ -127,7 +127,7 @@ def _far(args: argparse.Namespace, generator: Generator, reader: Reader | None, 
     return figures
 
 
-def _apart(args: argparse.Namespace, generator: Generator) -> dict[str, Any]:
+def _apart(args: argparse.Namespace, generator: Generator, reader: Reader | None) -> dict[str, Any]:
     """What is measured in games of its own: tours, turning both ways, outcomes, determinism."""
     from helios_world.training.determinism import determinism
     from helios_world.training.outcome_eval import outcome_figures
@@ -137,7 +137,7 @@ def _apart(args: argparse.Namespace, generator: Generator) -> dict[str, Any]:
     scene, games, seed = args.scene, args.tours, args.seed
     figures = {
         "revisit": {name: revisit(generator, scene, name, games, seed + 2) for name in tours_in(scene)},
-        "counterfactual": counterfactual(generator, scene, games, seed + 3),
+        "counterfactual": counterfactual(generator, scene, games, seed + 3, reader),
         "determinism": determinism(generator, scene, seed),
     }
     _say("outcomes")

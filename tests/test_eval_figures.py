@@ -17,7 +17,7 @@ from helios_world.errors import UserError
 from helios_world.model.probe import Probe
 from helios_world.pack import PROBE
 from helios_world.testing import FAKE_CARD, FakeWorldModel
-from helios_world.training import evaluation
+from helios_world.training import evaluation, tours
 from helios_world.training.determinism import determinism
 from helios_world.training.endurance import (
     LOOK,
@@ -310,6 +310,32 @@ def test_games_of_the_arena_end_and_others_follow(monkeypatch):
 
 def test_only_where_one_walks_does_one_walk_back():
     assert tours_in("maze") == ["full_turn", "out_and_back"] and tours_in("arena") == ["full_turn"]
+
+
+def test_the_arena_is_left_and_come_back_to_and_turned_both_ways(monkeypatch):
+    def replay(generator, real, context, chunks, actions, seed):
+        frames = real.frames[:, tours.CHUNK * context :]
+        return frames.reshape(len(frames), chunks, tours.CHUNK, *frames.shape[2:])
+
+    answers = iter([1.0, 1.0, 1.0, -1.0])  # of left and right: generated, real
+
+    def turning(windows):
+        assert windows.shape == (3, 5, 128, 160, 3)
+        return SimpleNamespace(turns=np.array([next(answers), 0.5, 0.0]) * [1, 1, 0])
+
+    monkeypatch.setattr(tours, "predict", replay)
+    world = SimpleNamespace(history_length=5)
+    figures = tours.revisit(world, "arena", "full_turn", 3, seed=6)
+    assert figures["games"] == 3, "however far one is pushed"
+    assert figures["psnr_db"] == figures["real_psnr_db"] and figures["halfway_ssim"] == figures["real_halfway_ssim"]
+    both = tours.counterfactual(world, "arena", 3, 6, SimpleNamespace(read=turning))
+    assert (both["probe_agreement"], both["real_probe_agreement"]) == (0.0, 0.333), "what is equal does not agree"
+
+
+def test_turns_are_left_less_right():
+    logits = np.zeros((2, 4, 7))
+    logits[0, :2, 4], logits[1, :, 5] = 3.0, 1.0
+    assert Told(logits, *[None] * 5).turns.tolist() == [1.5, -1.0]
 
 
 def test_a_scorecard_has_a_column_for_whoever_the_figure_is_of():

@@ -29,12 +29,23 @@ MOST_REFERENCE = 4096  # real chunks that features are compared with
 class Told(NamedTuple):
     """What a probe told of n chunks, in the game's units."""
 
-    held: np.ndarray  # bool (n, t, A)
+    buttons: np.ndarray  # (n, t, A) logits
     place: np.ndarray  # (n, 2) map units
     heading: np.ndarray  # (n,) degrees
     health: np.ndarray  # (n,) 0 to 100
     monster: np.ndarray  # bool (n,)
     features: np.ndarray  # (n, F)
+
+    @property
+    def held(self) -> np.ndarray:
+        """Which buttons were held for each frame, bool (n, t, A)."""
+        return self.buttons > 0
+
+    @property
+    def turns(self) -> np.ndarray:
+        """How much more each chunk turns to the left than to the right, (n,), in logits."""
+        left, right = (self.buttons[..., BUTTONS.index(f"turn_{side}")] for side in ("left", "right"))
+        return (left - right).mean(axis=1)
 
 
 class Reader:
@@ -55,7 +66,7 @@ class Reader:
         buttons, place, heading, health, monster, _, features = joined
         degrees = np.degrees(np.arctan2(heading[:, 1], heading[:, 0]))
         units = place * self._deviation + self._mean
-        return Told(buttons > 0, units, degrees, 100 * health, monster > 0, features)
+        return Told(buttons, units, degrees, 100 * health, monster > 0, features)
 
     def features(self, windows: np.ndarray) -> np.ndarray:
         """(n, F) of the same."""

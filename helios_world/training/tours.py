@@ -6,7 +6,7 @@ Shapes: N games, T frames, H W frame size, A buttons.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +15,9 @@ from helios_world.training.evaluation import held_out, predict
 from helios_world.training.game import BUTTONS, SCENARIOS, View
 from helios_world.training.similarity import psnr, ssim
 from helios_world.training.walker import Walker
+
+if TYPE_CHECKING:
+    from helios_world.training.probe_figures import Reader
 
 VIEWS = ("", "real_", "halfway_", "real_halfway_", "data_mean_")  # of a tour, as prefixes of their figures
 CHUNK = 4  # frames that a stretch of a tour is a multiple of
@@ -81,7 +84,10 @@ def revisit(generator: Generator, scene: str, name: str, games: int, seed: int) 
     context, rows = generator.history_length, tour(name)
     real = held_out(scene, games, CHUNK * context + len(rows), seed, tourists(context, rows))
     left = real.frames[:, CHUNK * context - 1]
-    back = came_back(real.poses[:, CHUNK * context - 1], real.poses[:, -1])
+    poses = real.poses[:, [CHUNK * context - 1, -1]].copy()
+    if "forward" not in SCENARIOS[scene].buttons:
+        poses[..., :2] = 0.0  # where nobody walks, one is only pushed
+    back = came_back(*poses.swapaxes(0, 1))
     figures: dict[str, Any] = {"games": int(back.sum())}
     views = dict.fromkeys(VIEWS)
     if back.any():
@@ -104,26 +110,41 @@ def came_back(left_N3: np.ndarray, returned_N3: np.ndarray) -> np.ndarray:
     return (away <= NEAR).all(axis=1)
 
 
-def counterfactual(generator: Generator, scene: str, games: int, seed: int) -> dict[str, Any]:
+def counterfactual(
+    generator: Generator, scene: str, games: int, seed: int, reader: Reader | None = None
+) -> dict[str, Any]:
     """Same past, same noise, turning left against turning right: how often the picture goes the right way, how soon.
 
     The same of the real game is what the measure itself can tell; at a plain wall it can tell nothing.
+    `probe_agreement` is how often the probe sees more of a turn to the left for left.
     """
     context = generator.history_length
     shifts: dict[str, list[np.ndarray]] = {"": [], "real_": []}
+    turns: dict[str, list[np.ndarray]] = {"": [], "real_": []}
     for button in ("turn_left", "turn_right"):
         rows = stretch(CHUNK, button)
         real = held_out(scene, games, CHUNK * (context + 1), seed, tourists(context, rows))
         before = real.frames[:, CHUNK * context - 1]
         made = predict(generator, real, context, 1, real.actions, seed)[:, 0]
         for who, frames in (("", made), ("real_", real.frames[:, CHUNK * context :])):
-            shifts[who].append(np.stack([shift(before, frame) for frame in frames.swapaxes(0, 1)], axis=1))
+            moved = [shift(part_that_turns(before, scene), part_that_turns(f, scene)) for f in frames.swapaxes(0, 1)]
+            shifts[who].append(np.stack(moved, axis=1))
+            if reader is not None:
+                turns[who].append(reader.read(np.concatenate([before[:, None], frames], axis=1)).turns)
     figures: dict[str, Any] = {"games": games}
     for who, (left, right) in shifts.items():
         apart = left - right  # (N, T), pixels
         figures[f"{who}agreement"] = round(float((apart[:, -1] > 0).mean()), 3)
         figures[f"{who}delay_frames"] = delay(apart)
+    for who, both in turns.items() if reader is not None else ():
+        figures[f"{who}probe_agreement"] = round(float((both[0] > both[1]).mean()), 3)
     return figures
+
+
+def part_that_turns(frames: np.ndarray, scene: str) -> np.ndarray:
+    """Of (..., H, W, 3): all, or above the horizon where figures and a weapon stay where they are."""
+    height = frames.shape[-3]
+    return frames[..., height // 4 : height // 2, :, :] if SCENARIOS[scene].hud else frames
 
 
 def delay(apart_NT: np.ndarray) -> float | None:
