@@ -22,6 +22,7 @@ from helios_world.training.game import Game
 from helios_world.world import WorldState
 
 MOST_FRAMES = 10_000_000  # of all games together
+AT_ONCE = 256  # frames that are encoded together
 
 
 def outcome_figures(generator: Generator, scene: str, games: int, seed: int) -> dict[str, Any]:
@@ -52,7 +53,8 @@ def judge(generator: Generator, scene: str, game: Row) -> tuple[np.ndarray, np.n
     first = torch.zeros(len(game.frames), dtype=torch.long)
     came, known = came_of(torch.from_numpy(game.outcomes), first, ends, chunk)
     frames = generator.outcome.config.frames
-    latents = F.pad(generator.encode(game.frames[:whole]), (0, 0, 0, 0, frames - 1, 0))
+    encoded = [generator.encode(part) for part in np.split(game.frames[:whole], range(AT_ONCE, whole, AT_ONCE))]
+    latents = F.pad(torch.cat(encoded, dim=1), (0, 0, 0, 0, frames - 1, 0))
     windows = latents.unfold(1, frames, 1).permute(1, 0, 4, 2, 3)  # (n, C, N, h, w)
     states = [WorldState(None, None, scene, 0, 0)] * len(ends)
     chances = generator.chances(windows, generator.conditions(game.actions[:whole], states))
