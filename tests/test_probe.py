@@ -72,6 +72,9 @@ def test_the_truth_of_a_chunk_is_that_of_its_last_frame(recording):
     truth = source.truth(ends)
     assert truth.scene.tolist() == [0, 0, 1] and truth.acting[0].all()
     assert truth.acting[2].tolist() == [False] * 4 + [True] * 3, "feet do nothing in the arena"
+    share = recording.actions[recording.scene == 1, 5].float().mean()
+    assert truth.rarity[2, 5].item() == pytest.approx(float((1 - share) / share), rel=1e-5)
+    assert truth.rarity.max() <= 10 and truth.rarity[1, 5] != truth.rarity[2, 5]
     for row, end in enumerate(ends.tolist()):
         assert torch.equal(truth.buttons[row], recording.actions[end - 3 : end + 1].float())
         x, y, heading = recording.poses[end]
@@ -105,7 +108,7 @@ def test_probe_loss_equals_its_equation(recording, monkeypatch):
         for t in range(4):
             for button in names:
                 p, y = told.buttons[row, t, button].sigmoid(), truth.buttons[row, t, button]
-                entropies.append(-(y * p.log() + (1 - y) * (1 - p).log()))
+                entropies.append(-(truth.rarity[row, button] * y * p.log() + (1 - y) * (1 - p).log()))
     wanted = 4 * torch.stack(entropies).mean() + (told.place - truth.place).abs().mean()
     wanted = wanted + ((told.heading - truth.heading) ** 2).mean() + 4 * (told.health - truth.health).abs().mean()
     p = told.monster.sigmoid()

@@ -21,6 +21,7 @@ SAME_BEFORE = 0.5  # share of these whose frame before the chunk stays as it was
 MOST_NOISE, MOST_LIGHT = 0.1, 0.15  # deviation of the noise, and how far brightness goes up or down, of -1..1
 CONTRASTS = (0.7, 1.2)
 FULL_HEALTH = 100.0
+MOST_RARITY = 10.0
 
 
 class Truth(NamedTuple):
@@ -28,6 +29,7 @@ class Truth(NamedTuple):
 
     buttons: Tensor  # (B, T, A) 0 or 1
     acting: Tensor  # (B, A) True for buttons that do something in the scene
+    rarity: Tensor  # (B, A) how much a button that is held counts over one that is not
     place: Tensor  # (B, 2) as in `probe.Reading`
     heading: Tensor  # (B, 2) cosine and sine
     health: Tensor  # (B,) 1 is full
@@ -49,6 +51,8 @@ class ProbeSource:
         self._acting = torch.tensor(
             [[name in SCENARIOS[scene].buttons for name in BUTTONS] for scene in recording.scenes], device=device
         )
+        shares = [recording.actions[recording.scene == index].float().mean(dim=0) for index in range(len(places))]
+        self._rarity = torch.stack([(1 - share) / share for share in shares]).clamp(max=MOST_RARITY)
 
     def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Truth]:
         """uint8 frames (B, 1 + T, H, W, 3), and the truth."""
@@ -64,6 +68,7 @@ class ProbeSource:
         return Truth(
             self._recording.actions[ends_B[:, None] + steps].float(),
             self._acting[scene],
+            self._rarity[scene],
             (pose[:, :2] - mean) / deviation,
             torch.stack([radians.cos(), radians.sin()], dim=1),
             stats[:, 0] / FULL_HEALTH,
@@ -84,12 +89,14 @@ def probe_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """4 CE(buttons) + |place - p| + (heading - (cos, sin))^2 + 4 |health - h| + CE(monster) + CE(scene), all means.
 
-    CE is cross-entropy; that of the buttons is over those that act in their scene. Frames are softened.
+    CE is cross-entropy; that of the buttons is over those that act in their scene, where one that is held weighs as
+    many times more as it is rarer than not, at most ten times. Frames are softened.
     """
     reading = probe.look(soften(from_bytes(frames_BTHW3, torch.float32), generator))
-    acting = truth.acting[:, None].expand_as(reading.buttons)
+    acting, rarity = (part[:, None].expand_as(reading.buttons) for part in (truth.acting, truth.rarity))
+    told, held = reading.buttons[acting], truth.buttons[acting]
     parts = {
-        "buttons": 4 * F.binary_cross_entropy_with_logits(reading.buttons[acting], truth.buttons[acting]),
+        "buttons": 4 * F.binary_cross_entropy_with_logits(told, held, pos_weight=rarity[acting]),
         "place": F.l1_loss(reading.place, truth.place),
         "heading": F.mse_loss(reading.heading, truth.heading),
         "health": 4 * F.l1_loss(reading.health, truth.health),
