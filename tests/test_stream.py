@@ -1,5 +1,6 @@
 """The real-time stream against a live server: it plays, taps act, and it goes on where it was after a loss."""
 
+import dataclasses
 import math
 import os
 import signal
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 
 from helios_world.action import Action
+from helios_world.bridge import protocol
 from helios_world.bridge.server import WorldServer
 from helios_world.bridge.stream import WorldStream
 from helios_world.engine import WorldEngine
@@ -211,6 +213,35 @@ def test_a_killed_server_is_noticed_and_the_world_goes_on_where_it_was(process):
     while (chunk := session.step(Action.of("turn_left"))).index != after[-1].chunk:
         pass
     np.testing.assert_array_equal(after[-1].pixels, chunk.frames[after[-1].index])
+    stream.close()
+
+
+@pytest.mark.parametrize("spoilt", [1, 100])
+def test_a_kept_world_that_the_line_spoilt_is_sent_again(process, monkeypatch, spoilt):
+    stream, sent = WorldStream(process.wait_ready()), []
+    stream.start("maze", 5)
+    play(stream, until=reached(5))
+    os.kill(process.pid, signal.SIGKILL)
+    play(stream, 2, until=lambda s: s.status == "lost")
+    send = stream._send
+
+    def spoil(message):
+        if isinstance(message, protocol.Restore):
+            sent.append(message)
+            if len(sent) <= spoilt:
+                message = dataclasses.replace(message, payload=message.payload[:100])
+        return send(message)
+
+    monkeypatch.setattr(stream, "_send", spoil)
+    process.restart()
+    process.wait_ready(20)
+    if spoilt == 1:
+        play(stream, 5, until=lambda s: s.status == "playing" and s._last.is_new)
+        assert len(sent) == 2 and stream._last.chunk >= 4
+    else:
+        with pytest.raises(UserError, match="snapshot is damaged"):
+            play(stream, 10, until=lambda s: False)
+        assert len(sent) == 4, "three more tries, then it is given up"
     stream.close()
 
 

@@ -32,6 +32,7 @@ from helios_world.world import Start
 SILENCE = 1.5  # seconds without a word after which we say that the server is lost; slow worlds get three chunks more
 BEGINNING = 300.0  # seconds that the first chunks may take, while nothing tells how slow the world is
 _PING = 0.2  # seconds of silence between pings
+_REFUSALS = 3  # of a world to go on with, until it is given up
 _RESEND = 0.1  # seconds after which held buttons are said again
 _STALL = 0.3  # seconds between two ticks beyond which the front end, not the server, was away
 _RECENT = 4096  # measurements kept
@@ -119,6 +120,7 @@ class WorldStream:
         self._broadcast = 0  # the server's port for spectators
         self._saving: dict[int, bool] = {}  # unanswered Snapshots: True for one of the player's own
         self._live = False  # the server's session has our world
+        self._refusals = 0  # in a row, of a world to go on with
         self._lost = False
         self._player: ChunkPlayer | None = None
         self._last: Shown | None = None
@@ -398,7 +400,7 @@ class WorldStream:
         if self._wish is not None:
             self._origin, self._wish = self._wish, None
         self._player.reset(chunk, self._origin.score)
-        self._begun, self._live = 0, True
+        self._begun, self._live, self._refusals = 0, True, 0
         self._resumed()
 
     def _resumed(self) -> None:
@@ -417,7 +419,10 @@ class WorldStream:
         elif error.request and error.request == self._begun:
             self._begun, self._wish = 0, None
             if not self._live:
-                raise error_of(error)
+                self._refusals += 1
+                if self._last is None or self._refusals > _REFUSALS:
+                    raise error_of(error)
+                self._lose(now, error.message)  # a world that was whole here: the line may have spoilt it
 
     # Playing
 
