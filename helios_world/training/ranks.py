@@ -64,7 +64,9 @@ def joined(device: str | None) -> Iterator[Rank]:
     if kind == "cuda":
         torch.cuda.set_device(own)
     dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
+    rank = Rank(dist.get_rank(), dist.get_world_size(), own)
     try:
-        yield Rank(dist.get_rank(), dist.get_world_size(), own)
+        yield rank
+        rank.average([torch.zeros(1)])  # waits for all: who leaves early breaks the line of those that still write
     finally:
         dist.destroy_process_group()
