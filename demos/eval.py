@@ -113,7 +113,7 @@ def _far(args: argparse.Namespace, generator: Generator, reader: Reader | None, 
     played = context + min(chunks, round(endurance.REAL_SECONDS / card.chunk_seconds))
     _say(f"{args.rollouts} long rollouts of {args.seconds:g} s")
     real = held_out(args.scene, args.rollouts, played * t, args.seed + 1, least=(context + 1) * t)
-    ends = {s: round(s / card.chunk_seconds) for s in endurance.TIMES if round(s / card.chunk_seconds) <= chunks}
+    ends = endurance.chunks_at(endurance.TIMES, card.chunk_seconds, chunks)
     last = round(endurance.LAST_SECONDS / card.chunk_seconds)
     kept = endurance.chunks_to_watch(chunks, list(ends.values()), last, real.frames[:, 0].nbytes)
     features, times = None if reader is None else reader.features, list(ends.values())

@@ -76,6 +76,44 @@ def process():
     process.close()
 
 
+@pytest.fixture
+def clock():
+    """A clock that the test moves."""
+    from tests.stand_in import Clock
+
+    return Clock()
+
+
+@pytest.fixture
+def window_on(monkeypatch, tmp_path):
+    """`window_on(link, ...)` opens a window on a screen that nobody sees, with a home of its own; all are closed."""
+    from helios_world.demos.window import Window
+
+    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
+    monkeypatch.setenv("HELIOS_WORLD_HOME", str(tmp_path))
+    opened = []
+
+    def open_one(link, **options):
+        opened.append(Window(link, **options))
+        return opened[-1]
+
+    yield open_one
+    for window in opened:
+        window.close()
+
+
+@pytest.fixture(scope="session")
+def data_sets(tmp_path_factory):
+    """A little of both games, collected by the command: folders of the maze and of the arena."""
+    from helios_world.demos.cli import main
+
+    root = tmp_path_factory.mktemp("data")
+    for scene, frames in (("maze", "300"), ("arena", "1600")):
+        words = ["collect", "--scene", scene, "--out", str(root / scene), "--frames", frames, "--workers", "2"]
+        assert main([*words, "--seed", "3"]) == 0
+    return [root / "maze", root / "arena"]
+
+
 @pytest.fixture(scope="session")
 def tiny_pack(tmp_path_factory):
     """Folder of a world pack with small networks and random weights: the doom world's sizes from outside."""

@@ -40,9 +40,8 @@ from helios_world.training.probe_figures import (
     inverse_dynamics,
     load_reader,
     state_errors,
-    turned,
 )
-from helios_world.training.similarity import frechet
+from helios_world.training.similarity import frechet, turned
 from helios_world.training.tours import tours_in
 
 CARD = WorldCard.from_dict({**FAKE_CARD.to_dict(), "height": 128, "width": 160})

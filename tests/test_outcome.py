@@ -281,20 +281,11 @@ def test_a_game_is_judged_chunk_by_chunk_as_a_step_would(judged_pack):
     np.testing.assert_allclose(chances[1], generator.outcome.chances(window, held)[0].numpy(), atol=1e-5)
 
 
-@pytest.fixture(scope="module")
-def data_sets(tmp_path_factory):
-    """A little of both games, collected by the command."""
-    root = tmp_path_factory.mktemp("data")
-    for scene, frames in (("maze", "200"), ("arena", "400")):
-        words = ["collect", "--scene", scene, "--out", str(root / scene), "--frames", frames, "--workers", "2"]
-        assert main([*words, "--seed", "3"]) == 0
-    return list(map(str, (root / "maze", root / "arena")))
-
-
 def test_from_the_games_to_outcomes_of_a_pack(data_sets, tmp_path, capsys):
     """train, train on, export, and a step has chances: a small autoencoder, a few iterations."""
     run, pack = tmp_path / "run", tmp_path / "pack"
-    train = ["train", "--data", *data_sets, "--run", str(run), "--preset", "tiny", "--device", "cpu", "--batch", "4"]
+    data = list(map(str, data_sets))
+    train = ["train", "--data", *data, "--run", str(run), "--preset", "tiny", "--device", "cpu", "--batch", "4"]
     assert main([*train, "--dry-run"]) == 0
     save_weights(run / VAE, VideoVAE(TINY_AUTOENCODER).state_dict())
     save_weights(run / TRANSFORMER, VideoDiT(replace(TINY, scene_dim=2)).state_dict())
@@ -309,7 +300,7 @@ def test_from_the_games_to_outcomes_of_a_pack(data_sets, tmp_path, capsys):
     after = load_weights(run / OUTCOME)
     assert set(after) == set(before) and not torch.equal(after["look.weight"], before["look.weight"])
     assert after["bias"].shape == (4,) and (after["bias"] < 0).all(), "rewards and ends are rare"
-    export = ["export", "--run", str(run), "--data", *data_sets, "--starts", "2", "--out", str(pack)]
+    export = ["export", "--run", str(run), "--data", *data, "--starts", "2", "--out", str(pack)]
     assert main(export) == 0
     read = read_pack(str(pack))
     assert read.card.outcomes and read.networks.outcome == OutcomeConfig(scene_dim=2)

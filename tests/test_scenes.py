@@ -22,16 +22,6 @@ from helios_world.training.stages import start_from_pack
 CPU = torch.device("cpu")
 
 
-@pytest.fixture(scope="module")
-def data_sets(tmp_path_factory):
-    """A little of both games, collected by the command."""
-    root = tmp_path_factory.mktemp("data")
-    for scene, frames in (("maze", "300"), ("arena", "1600")):
-        words = ["collect", "--scene", scene, "--out", str(root / scene), "--frames", frames, "--workers", "2"]
-        assert main([*words, "--seed", "3"]) == 0
-    return [root / "maze", root / "arena"]
-
-
 def test_the_arena_rewards_kills_and_ends_with_death(data_sets):
     recording = load_recordings(data_sets[1:], CPU)
     rewards, last, over = recording.outcomes.T

@@ -18,11 +18,10 @@ from helios_world.controllers import ScriptController, parse_script
 from helios_world.demos import bench
 from helios_world.demos.hud import Overlay, draw_overlay
 from helios_world.demos.link import Link
-from helios_world.demos.window import Window
 from helios_world.engine import WorldEngine
 from helios_world.testing import FAKE_CARD, GAME_CARD, FakeWorldModel
 from helios_world.world import Outcome
-from tests.stand_in import FRAME, Clock, StandIn
+from tests.stand_in import FRAME, StandIn
 
 
 def game_server(**options):
@@ -191,25 +190,13 @@ def test_a_spectator_counts_what_it_sees(served):
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def open_window(clock, monkeypatch, tmp_path):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setenv("HELIOS_WORLD_HOME", str(tmp_path))
-    opened = []
-
+def open_window(clock, window_on):
     def open_one(card=GAME_CARD, script="9 attack"):
         link = Link(lambda _: StandIn(clock, card), scene=None, seed=0, address="tcp://127.0.0.1:1")
         steer = ScriptController(parse_script(script, card.buttons))
-        opened.append(Window(link, clock=clock, steer=lambda card: steer))
-        return opened[-1]
+        return window_on(link, clock=clock, steer=lambda card: steer)
 
-    yield open_one
-    for window in opened:
-        window.close()
+    return open_one
 
 
 def turn(window, clock, times=1):

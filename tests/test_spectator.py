@@ -17,7 +17,6 @@ from helios_world.bridge.spectator import HIGH_WATER, Spectator
 from helios_world.bridge.stream import WorldStream
 from helios_world.demos.cli import main
 from helios_world.demos.link import Link
-from helios_world.demos.window import Window
 from helios_world.engine import WorldEngine
 from helios_world.errors import ProtocolError, ServerError, UserError
 from helios_world.testing import FAKE_CARD, FakeWorldModel
@@ -252,19 +251,15 @@ def test_a_stream_takes_a_world_over_and_its_old_player_is_told(served, server):
 
 
 @pytest.fixture
-def open_window(monkeypatch, tmp_path):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setenv("HELIOS_WORLD_HOME", str(tmp_path))
+def open_window(window_on):
     opened = []
 
     def start(connect, address, **options):
-        link = Link(connect, scene=None, seed=0, address=address, **options)
-        opened.append(Window(link))
+        opened.append(window_on(Link(connect, scene=None, seed=0, address=address, **options)))
         return opened[-1]
 
     yield start
     for window in opened:
-        window.close()
         window.link.close()
 
 

@@ -20,32 +20,19 @@ from helios_world.demos.window_keys import RESERVED, WINDOW_KEYS
 from helios_world.engine import WorldEngine
 from helios_world.errors import UserError
 from helios_world.testing import FAKE_CARD, FakeWorldModel
-from tests.stand_in import FRAME, Clock, Server, StandIn
+from tests.stand_in import FRAME, Server, StandIn
 
 
 @pytest.fixture
-def clock():
-    return Clock()
-
-
-@pytest.fixture
-def open_window(clock, monkeypatch, tmp_path):
-    monkeypatch.setenv("SDL_VIDEODRIVER", "dummy")
-    monkeypatch.setenv("HELIOS_WORLD_HOME", str(tmp_path))
-    opened = []
-
+def open_window(clock, window_on):
     def open_one(server=None, address="tcp://127.0.0.1:1", card=None, **options):
         link = Link(
             lambda _: StandIn(clock), scene=None, seed=0, server=server, address=address if server is None else None,
             card=card,
         )  # fmt: skip
-        window = Window(link, clock=clock, **options)
-        opened.append(window)
-        return window
+        return window_on(link, clock=clock, **options)
 
-    yield open_one
-    for window in opened:
-        window.close()
+    return open_one
 
 
 def turn(window, clock, seconds=0.0):

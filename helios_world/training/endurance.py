@@ -51,6 +51,12 @@ class Watched:
         return (self.ends > end - chunks) & (self.ends <= end)
 
 
+def chunks_at(seconds: Sequence[int], chunk_seconds: float, chunks: int) -> dict[int, int]:
+    """Numbers of the chunks with which these seconds are over, by second; without those that lie beyond `chunks`."""
+    ends = {s: round(s / chunk_seconds) for s in seconds}
+    return {s: end for s, end in ends.items() if end <= chunks}
+
+
 def chunks_to_watch(chunks: int, times: Sequence[int], last: int, frame_bytes: int) -> np.ndarray:
     """Numbers of chunks: every k-th, those that a look at `times` (in chunks) takes in, and the `last` ones.
 
@@ -126,7 +132,7 @@ def drift(made: Watched, real: Watched, chunk_seconds: float, seconds: Sequence[
     All real frames together are what they are compared with. `copy_last` is of the frames that rollouts began after,
     `data_mean` of the mean of all real frames: a world that shows these for ever.
     """
-    ends = {s: round(s / chunk_seconds) for s in seconds if round(s / chunk_seconds) <= made.ends[-1]}
+    ends = chunks_at(seconds, chunk_seconds, made.ends[-1])
     mean = real.frames.mean(axis=(0, 1), dtype=np.float64)
     shown = {name: [seen(look, part.frames) for part in (made, real)] for name, look in LOOKS.items()}
     still = {name: [float(look(part).mean()) for part in (made.before, mean)] for name, look in LOOKS.items()}

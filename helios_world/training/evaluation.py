@@ -22,9 +22,8 @@ HORIZONS = (1, 2, 4, 8, 16, 24, 64, 240)  # chunks after the context at which li
 PIXELS = (1, 2, 3, 4)  # axes of (N, t, H, W, 3) that are not trajectories
 TRIES = 10  # games that are begun for each that is wanted
 
-Watch = Callable[
-    [int, np.ndarray], None
-]  # (number of a chunk from 1, its frames after the one before: (N, 1 + t, ...))
+# Is given the number of a chunk, from 1, and its frames after the one before it, (N, 1 + t, H, W, 3).
+Watch = Callable[[int, np.ndarray], None]
 
 
 class Trajectories(NamedTuple):
@@ -134,11 +133,8 @@ def compare(
             watch(k, np.concatenate([before[:, None], made], axis=1))
         before = made[:, -1]
     others = predict(generator, real, context, 1, np.roll(real.actions, 1, axis=0), seed)[:, 0]
-    coded, worst, second = (
-        _coded(generator, truth(1), real.scene),
-        float(np.mean(mean.psnr)),
-        generator.card.chunk_seconds,
-    )
+    coded, worst = _coded(generator, truth(1), real.scene), float(np.mean(mean.psnr))
+    second = generator.card.chunk_seconds
     return {
         "psnr_db": likeness.psnr_by_chunk(),
         "psnr_shuffled_actions_db": round(float(psnr(others, truth(1), PIXELS).mean()), 2),

@@ -7,7 +7,6 @@ import json
 import shutil
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,7 +67,6 @@ def run(args: argparse.Namespace) -> int:
 
 def export(args: argparse.Namespace) -> None:
     """Writes the whole pack beside its place, then moves it there."""
-
     from helios_world.card import WorldCard
     from helios_world.checkpoint import load_into, load_weights, save_weights
     from helios_world.config import AutoencoderConfig, OutcomeConfig, ProbeConfig, SamplerConfig, TransformerConfig
@@ -86,14 +84,14 @@ def export(args: argparse.Namespace) -> None:
     starts, facts = stored_starts(args, vae.eval(), config["scenes"], sum(transformer.history_sizes))
     scenes = tuple(config["scenes"])
     beside = known_beside(args.run, scenes)
-    card = WorldCard(args.name, HEIGHT, WIDTH, FPS, autoencoder.frames, BUTTONS, scenes, BINDINGS, mouse=MOUSE)
-    card = replace(card, outcomes=OUTCOME in beside)
+    sizes, has_outcomes = (HEIGHT, WIDTH, FPS, autoencoder.frames), OUTCOME in beside
+    card = WorldCard(args.name, *sizes, BUTTONS, scenes, BINDINGS, mouse=MOUSE, outcomes=has_outcomes)
     note = json.loads(Path(args.note).read_text(encoding="utf-8")) if args.note else {}
     provenance = {"data": facts, "training": config["arguments"]}
     provenance |= {Path(name).stem: said["arguments"] for name, said in beside.items()} | note
     if others:
         provenance["averaged_with"] = [other["arguments"] for other in others]
-    outcome = OutcomeConfig.from_dict(beside[OUTCOME]["outcome"]) if OUTCOME in beside else None
+    outcome = OutcomeConfig.from_dict(beside[OUTCOME]["outcome"]) if has_outcomes else None
     probe = ProbeConfig.from_dict(beside[PROBE]["probe"]) if PROBE in beside else None
     networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]), outcome, probe)
     pack = Pack(args.out, card, networks, None, args.licence, provenance)

@@ -18,7 +18,7 @@ from helios_world.pack import PROBE, read_pack
 from helios_world.training.endurance import LOOK, Watched
 from helios_world.training.evaluation import Trajectories
 from helios_world.training.game import BUTTONS, SCENARIOS
-from helios_world.training.similarity import frechet
+from helios_world.training.similarity import frechet, turned
 
 READ_CHUNKS = 16  # of each trajectory, from the first after the context
 STATE_AT = (1, 4, 16)  # of these
@@ -185,11 +185,6 @@ def state_errors(
         for name, measure in measures.items()
         for who, parts in {**told, "data_mean_": mean}.items()
     }
-
-
-def turned(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Degrees between two headings, 0 to 180."""
-    return np.abs((one - other + 180) % 360 - 180)
 
 
 def _mean_state(poses_n3: np.ndarray, stats_n2: np.ndarray) -> Told:

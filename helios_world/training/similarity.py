@@ -1,4 +1,4 @@
-"""How alike two pictures are, PSNR and SSIM, and how alike two sets of them, the Frechet distance of their features.
+"""How alike two pictures are (PSNR, SSIM), two sets of them (the Frechet distance of their features), two headings.
 
 Shapes: ... any leading axes, H W picture size; n pictures, F features.
 """
@@ -46,6 +46,11 @@ def frechet(made_nF: np.ndarray, real_nF: np.ndarray) -> float:
     root = (vectors * np.sqrt(np.maximum(values, 0))) @ vectors.T
     both = np.linalg.eigvalsh(root @ R @ root)  # those of M R, by a matrix that is symmetric
     return float(np.square(m - r).sum() + np.trace(M) + np.trace(R) - 2 * np.sqrt(np.maximum(both, 0)).sum())
+
+
+def turned(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Degrees between two headings, 0 to 180."""
+    return np.abs((one - other + 180) % 360 - 180)
 
 
 def _gaussian(features_nF: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import numpy as np
 from helios_world.generator import Generator
 from helios_world.training.evaluation import held_out, predict
 from helios_world.training.game import BUTTONS, SCENARIOS, View
-from helios_world.training.similarity import psnr, ssim
+from helios_world.training.similarity import psnr, ssim, turned
 from helios_world.training.walker import Walker
 
 if TYPE_CHECKING:
@@ -106,7 +106,7 @@ def revisit(generator: Generator, scene: str, name: str, games: int, seed: int) 
 def came_back(left_N3: np.ndarray, returned_N3: np.ndarray) -> np.ndarray:
     """Whether poses are the same but for NEAR, (N,)."""
     away = np.abs(returned_N3 - left_N3)
-    away[:, 2] = np.minimum(away[:, 2], 360 - away[:, 2])
+    away[:, 2] = turned(left_N3[:, 2], returned_N3[:, 2])
     return (away <= NEAR).all(axis=1)
 
 
