@@ -145,6 +145,29 @@ def test_save_and_load(stream):
     np.testing.assert_array_equal(shown[-1].pixels, chunk.frames[-1])
 
 
+def test_a_world_that_was_spoilt_on_its_way_here_is_not_kept_but_asked_for_again(stream, monkeypatch):
+    encode, left, good = protocol.encode, [3], []
+
+    def spoil(message):
+        header, payload = encode(message)
+        if isinstance(message, protocol.Done) and payload:
+            left[0] -= 1
+            if left[0] >= 0:
+                payload = payload[:100] + bytes([payload[100] ^ 0x55]) + payload[101:]
+            else:
+                good.append(payload)
+        return [header, payload]
+
+    monkeypatch.setattr(protocol, "encode", spoil)
+    stream.start("maze", 1)
+    play(stream, until=reached(1))
+    stream.save()
+    play(stream, until=lambda s: left[0] < 0 and s.saves == 1)
+    play(stream, until=lambda s: hasattr(s._origin, "snapshot"))
+    assert stream.saved in good and stream._origin.snapshot in good
+    assert stream.status == "playing"
+
+
 def test_a_damaged_save_leaves_the_world_alone(stream):
     stream.start()
     play(stream, until=reached(1))

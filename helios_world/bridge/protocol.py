@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import struct
+import zlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
@@ -211,11 +212,15 @@ class Frames:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """Answers Snapshot (payload), Restore, Prompt, Fork and Invite (session). `chunk`: index of the next chunk."""
+    """Answers Snapshot (payload), Restore, Prompt, Fork and Invite (session). `chunk`: index of the next chunk.
+
+    `checksum`: CRC-32 of the payload, so that a world that a line spoilt is not kept; 0 for none.
+    """
 
     request: int
     chunk: int
     session: str = ""
+    checksum: int = field(default=0, kw_only=True)
     payload: bytes = b""
 
 
@@ -281,6 +286,8 @@ def decode(parts: Sequence[bytes]) -> Message:
         _check_frames(message)
     elif isinstance(message, Reset):
         _check_start(message)
+    elif isinstance(message, Done) and message.checksum not in (0, zlib.crc32(message.payload)):
+        raise ProtocolError(f"a payload of {len(message.payload)} bytes was changed on its way")
     return message
 
 
@@ -404,7 +411,7 @@ def _check_start(message: Reset) -> None:
 
 
 _REQUEST: dict[str, check.Check] = {"request": check.count}
-OPTIONAL = ("mouse", "outcome")  # keys that a message may lack
+OPTIONAL = ("checksum", "mouse", "outcome")  # keys that a message may lack
 _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
     "hello": (
         Hello,
@@ -479,7 +486,7 @@ _KINDS: dict[str, tuple[type, dict[str, check.Check]]] = {
             "outcome": read_outcome,
         },
     ),
-    "done": (Done, {**_REQUEST, "chunk": check.count, "session": check.text(64)}),
+    "done": (Done, {**_REQUEST, "chunk": check.count, "session": check.text(64), "checksum": check.count}),
     "error": (Error, {**_REQUEST, "code": check.text(64), "message": check.text(2048)}),
     "pong": (Pong, {"sent_at": check.number}),
 }

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Sequence
 
@@ -264,7 +265,8 @@ class WorldServer:
         if isinstance(message, protocol.Invite):
             return protocol.Done(message.request, seat.next_chunk, session=self._invite(seat, message.verb))
         if isinstance(message, protocol.Snapshot):
-            return protocol.Done(message.request, seat.next_chunk, payload=seat.session.snapshot())
+            world = seat.session.snapshot()
+            return protocol.Done(message.request, seat.next_chunk, checksum=zlib.crc32(world), payload=world)
         if not self._has_room():
             return protocol.Error(message.request, "busy", self._busy)
         twin = self._new_seat(seat.session.fork(), seat.key)

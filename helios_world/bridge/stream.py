@@ -338,6 +338,7 @@ class WorldStream:
                 self._receive(message, now)
             except ProtocolError as error:
                 self.message = f"{self._address} sent what is no message: {error}"
+                self._ask_again()
 
     def _receive(self, message: protocol.Message, now: float) -> None:
         match message:
@@ -448,6 +449,12 @@ class WorldStream:
         self._request += 1
         self._saving[self._request] = own
         self._send(protocol.Snapshot(self._request))
+
+    def _ask_again(self) -> None:
+        """For the snapshots that did not come yet: one of them may be what could not be read."""
+        asked, self._saving = self._saving, {}
+        if True in asked.values():
+            self._ask_snapshot(own=True)
 
     def _take(self, message: protocol.Frames, now: float) -> None:
         """A chunk came. Right after it the server has time, so this is when to ask for a snapshot."""
