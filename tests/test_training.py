@@ -232,6 +232,29 @@ def test_a_gradient_spike_is_dropped_and_counted():
     assert 0 < taken < 40
 
 
+def test_clipping_equals_a_product_and_dropping_a_fill_bit_for_bit():
+    draw = seeded(3)
+
+    def some(shape, dtype=torch.float32):
+        return (torch.randn(shape, generator=draw) * 0.01).to(dtype)
+
+    def gradients():
+        return [some((3, 4)), some((4, 3)).t(), some((2, 1, 3)), some(()), some((5,), torch.bfloat16)]
+
+    guard = SpikeGuard(0.01, torch.device("cpu"))
+    for _ in range(50):
+        usual = gradients()
+        wanted = [gradient.clone() for gradient in usual]
+        torch._foreach_mul_(wanted, (0.01 / (guard.clip(usual) + 1e-6)).clamp(max=1.0))
+        assert all(torch.equal(gradient, value) for gradient, value in zip(usual, wanted, strict=True))
+    for bad in (float("nan"), float("inf"), -1e6):
+        spike = gradients()
+        spike[1][0, 0] = bad
+        guard.clip(spike)
+        assert not any(gradient.any() or gradient.signbit().any() for gradient in spike)
+    assert int(guard.spikes) == 3
+
+
 def test_muon_takes_the_matrices_of_the_blocks_alone():
     adam, muon = make_optimizers(VideoDiT(TINY), Schedule(muon_learning_rate=1e-3))
     shapes = [p.ndim for group in muon.param_groups for p in group["params"]]

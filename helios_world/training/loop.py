@@ -16,10 +16,12 @@ from tqdm import tqdm
 from helios_world.checkpoint import save_weights
 from helios_world.config import Config
 from helios_world.training.lora import merge_adapters
+from helios_world.training.muon import Muon
 from helios_world.training.ranks import Rank
 
 Loss = tuple[Tensor, dict[str, Tensor]]  # what to reduce, and figures for the log
 LossFn = Callable[[torch.Generator, float], Loss]  # (randomness, progress from 0 to 1)
+INTEGERS = {2: torch.int16, 4: torch.int32, 8: torch.int64}  # by bytes
 
 
 @dataclass(frozen=True)
@@ -195,8 +197,9 @@ class SpikeGuard:
         self.spikes = self.spikes + spike
         self._seen += 1
         torch._foreach_mul_(gradients, (self._clip / (norm + 1e-6)).clamp(max=1.0))
-        for gradient in gradients:
-            gradient.masked_fill_(spike, 0.0)  # a product with 0 would keep what is not a number
+        # All bits times 0 or 1, as integers: a product of floats would keep what is not a number.
+        bits = [gradient.view(INTEGERS[gradient.itemsize]) for gradient in gradients]
+        torch._foreach_mul_(bits, (~spike).to(bits[0].dtype))
         return norm
 
 
@@ -223,14 +226,7 @@ def make_optimizers(network: nn.Module, schedule: Schedule) -> list[torch.optim.
             torch.optim.AdamW(others, lr=schedule.learning_rate, betas=(0.9, 0.95), weight_decay=0.0, fused=fused)
         )
     if matrices:
-        optimizers.append(
-            torch.optim.Muon(
-                matrices,
-                lr=schedule.muon_learning_rate,
-                weight_decay=schedule.weight_decay,
-                adjust_lr_fn="match_rms_adamw",
-            )
-        )
+        optimizers.append(Muon(matrices, schedule.muon_learning_rate, weight_decay=schedule.weight_decay))
     return optimizers
 
 
