@@ -7,8 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from helios_world.demos.beside import Film, write_sheet
 from helios_world.demos.engine_arguments import read_steps
 from helios_world.demos.plots import check_plots, draw_curves
 from helios_world.demos.report import print_report, report
@@ -18,7 +17,6 @@ from helios_world.pack import read_card
 
 if TYPE_CHECKING:
     from helios_world.generator import Generator
-    from helios_world.training.endurance import Watched
     from helios_world.training.probe_figures import Reader
 
 
@@ -40,6 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:NUMBER (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and noise (default: 0)")
     parser.add_argument("--sheet", type=Path, help="also write a contact sheet of the long rollouts to this PNG")
+    parser.add_argument("--film", type=Path, help="also write the first predictions beside the game to this GIF")
     parser.add_argument("--plot", type=Path, help="also draw the curves to this PNG")
     parser.add_argument("--markdown", type=Path, help="also write all figures as a table to this file")
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
@@ -82,6 +81,10 @@ def _check(args: argparse.Namespace) -> None:
             raise UserError(f"{name} is {getattr(args, name)}: must be at least 1")
     if not 1 <= args.seconds <= 3600:
         raise UserError(f"seconds is {args.seconds:g}: must be 1 to 3600")
+    for name, suffix in (("sheet", ".png"), ("film", ".gif"), ("plot", ".png")):
+        path = getattr(args, name)
+        if path is not None and path.suffix.lower() != suffix:
+            raise UserError(f"{name} is {path}: the name must end in {suffix}")
     if args.plot is not None:
         check_plots()
 
@@ -95,11 +98,13 @@ def _near(args: argparse.Namespace, generator: Generator, reader: Reader | None)
     _say(f"recording {args.trajectories} games of {args.scene}")
     real = held_out(args.scene, args.trajectories, (context + args.chunks) * t, args.seed)
     _say(f"predicting {args.chunks} chunks of them")
-    if reader is None:
-        return compare(generator, real, context, args.chunks, args.seed), None
-    readings = Readings(reader, real, context, t)
-    figures = compare(generator, real, context, args.chunks, args.seed, readings.watch)
-    return figures | readings.figures(), readings.reference
+    film = Film(real, context, t)
+    readings = None if reader is None else Readings(reader, real, context, t)
+    watches = [film.watch] if readings is None else [film.watch, readings.watch]
+    figures = compare(generator, real, context, args.chunks, args.seed, watches)
+    if args.film is not None:
+        film.write(args.film, generator.card.fps)
+    return (figures, None) if readings is None else (figures | readings.figures(), readings.reference)
 
 
 def _far(args: argparse.Namespace, generator: Generator, reader: Reader | None, reference: Any) -> dict[str, Any]:
@@ -143,21 +148,6 @@ def _apart(args: argparse.Namespace, generator: Generator, reader: Reader | None
     _say("outcomes")
     outcomes = outcome_figures(generator, scene, games, seed + 4)
     return {**figures, "outcomes": outcomes} if outcomes else figures
-
-
-def write_sheet(path: Path, made: Watched, real: Watched, chunk_seconds: float) -> None:
-    """For each rollout a row of generated frames over a row of the real game's under the same actions, as far as it
-    goes."""
-    from PIL import Image
-
-    columns = np.linspace(0, len(made.ends) - 1, 10).round().astype(int)
-    beside = np.searchsorted(real.ends, made.ends[columns]).clip(max=len(real.ends) - 1)
-    pairs = zip(made.frames[:, columns], real.frames[:, beside], strict=True)
-    rows = [np.concatenate(list(row), axis=1) for pair in pairs for row in pair]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate(rows, axis=0)).save(path)
-    seconds = ", ".join(f"{made.ends[column] * chunk_seconds:.1f}" for column in columns)
-    print(f"{path}: pictures at {seconds} s", file=sys.stderr)
 
 
 def _command(args: argparse.Namespace) -> str:

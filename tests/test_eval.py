@@ -18,11 +18,9 @@ from helios_world.training.similarity import psnr, ssim
 def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     words = ["eval", "--world", str(tiny_pack), "--trajectories", "2", "--chunks", "2", "--rollouts", "1"]
     words += ["--tours", "1"]
-    sheet, plot = tmp_path / "sheets" / "sheet.png", tmp_path / "plot.png"
-    assert (
-        main([*words, "--seconds", "2", "--dtype", "float32", "--json", "--sheet", str(sheet), "--plot", str(plot)])
-        == 0
-    )
+    sheet, plot, film = tmp_path / "sheets" / "sheet.png", tmp_path / "plot.png", tmp_path / "film.gif"
+    pictures = ["--sheet", str(sheet), "--plot", str(plot), "--film", str(film)]
+    assert main([*words, "--seconds", "2", "--dtype", "float32", "--json", *pictures]) == 0
     figures = json.loads(capsys.readouterr().out)
     assert set(figures["psnr_db"]) == set(figures["psnr_copy_last_db"]) == {"1", "2"}
     assert 3 < figures["psnr_db"]["1"] < 60 and 3 < figures["psnr_shuffled_actions_db"] < 60
@@ -37,6 +35,9 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     assert "--tours 1 " in figures["command"]
     assert Image.open(plot).size == (1300, 400) and np.asarray(Image.open(plot)).std() > 5
     assert Image.open(sheet).size[1] == 2 * 128, "a row of generated pictures over a row of real ones"
+    with Image.open(film) as moving:
+        assert (moving.n_frames, moving.size) == (4, (2 * 160, 2 * 128)), "two chunks of two games, every second frame"
+        assert moving.info["duration"] == 110, "in hundredths of a second"
 
 
 @pytest.mark.parametrize(
@@ -45,6 +46,7 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
         (["--trajectories", "0"], "trajectories is 0: must be at least 1"),
         (["--seconds", "0.5"], "seconds is 0.5: must be 1 to 3600"),
         (["--tours", "0"], "tours is 0: must be at least 1"),
+        (["--film", "film.mp4"], "film is film.mp4: the name must end in .gif"),
         (["--world", "atlantis"], "unknown world 'atlantis'"),
     ],
 )

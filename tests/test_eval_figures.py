@@ -223,7 +223,7 @@ def test_a_world_that_is_the_game_is_as_like_as_can_be(monkeypatch):
 
     monkeypatch.setattr(evaluation, "follow", replay)
     windows = {}
-    figures = compare(FakeWorldModel(CARD), real, 2, 5, 0, windows.__setitem__)
+    figures = compare(FakeWorldModel(CARD), real, 2, 5, 0, [windows.__setitem__])
     assert figures["psnr_db"] == {"1": 78.13, "2": 78.13, "4": 78.13} and figures["ssim"]["4"] == 1.0
     assert figures["t50_s"] is None and figures["ssim_mean_frame"]["1"] < 0.5 and figures["psnr_autoencoder_db"] > 50
     assert list(windows) == [1, 2, 3, 4, 5] and np.array_equal(windows[3], real.frames[:, 15:20])

@@ -116,11 +116,11 @@ def predict(
 
 
 def compare(
-    generator: Generator, real: Trajectories, context: int, chunks: int, seed: int, watch: Watch | None = None
+    generator: Generator, real: Trajectories, context: int, chunks: int, seed: int, watches: Sequence[Watch] = ()
 ) -> dict[str, Any]:
     """PSNR and SSIM to the real game by chunk, and controls: another game's actions, the last frame, the mean frame.
 
-    Each is a mean over trajectories; PSNR in dB. `watch` is shown every chunk.
+    Each is a mean over trajectories; PSNR in dB. `watches` are shown every chunk.
     """
     t, wanted = generator.card.frames_per_chunk, [k for k in HORIZONS if k <= chunks]
     truth, before = _chunks_after(real, context, t), real.frames[:, context * t - 1]
@@ -129,7 +129,7 @@ def compare(
     for k, made in enumerate(islice(follow(generator, real, context, real.actions, seed), chunks), 1):
         for who, shown in ((likeness, made), (last, still), (mean, np.broadcast_to(mean_frame, made.shape))):
             who.add(k, shown, truth(k))
-        if watch is not None:
+        for watch in watches:
             watch(k, np.concatenate([before[:, None], made], axis=1))
         before = made[:, -1]
     others = predict(generator, real, context, 1, np.roll(real.actions, 1, axis=0), seed)[:, 0]
