@@ -1,14 +1,16 @@
 """`helios-world eval`: figures of a small world beside the real game, and what each measure says of known pictures."""
 
 import json
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from helios_world.demos import plots
+from helios_world.demos import plots, runs
 from helios_world.demos.cli import main
+from helios_world.errors import UserError
 from helios_world.training import tours
 from helios_world.training.endurance import Watched, drift
 from helios_world.training.evaluation import held_out
@@ -38,6 +40,19 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     with Image.open(film) as moving:
         assert (moving.n_frames, moving.size) == (4, (2 * 160, 2 * 128)), "two chunks of two games, every second frame"
         assert moving.info["duration"] == 110, "in hundredths of a second"
+
+
+def test_runs_are_drawn_side_by_side(tmp_path, capsys):
+    results = Path(__file__).parents[1] / "docs" / "results"
+    one, two, out = results / "doom-epyc2.json", tmp_path / "ablation-plain.json", tmp_path / "pictures" / "runs.png"
+    two.write_bytes((results / "arena-epyc2.json").read_bytes())
+    assert runs.main([str(one), str(two), "--out", str(out)]) == 0
+    assert Image.open(out).size == (1300, 400) and np.asarray(Image.open(out)).std() > 5
+    unjudged = json.loads(one.read_text(encoding="utf-8"))
+    del unjudged["frechet"]
+    two.write_text(json.dumps(unjudged), encoding="utf-8")
+    with pytest.raises(UserError, match="ablation-plain has no frechet: it needs a probe"):
+        runs.main([str(two), "--out", str(out)])
 
 
 @pytest.mark.parametrize(
