@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from helios_world.generator import Generator
     from helios_world.training.probe_figures import Reader
 
+WALK_SECONDS = 60.0  # of walks that watch where they go, at most
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options of `eval`."""
@@ -137,14 +139,17 @@ def _apart(args: argparse.Namespace, generator: Generator, reader: Reader | None
     from helios_world.training.determinism import determinism
     from helios_world.training.outcome_eval import outcome_figures
     from helios_world.training.tours import counterfactual, revisit, tours_in
+    from helios_world.training.walks import can_walk, walks
 
-    _say("tours, and turning both ways")
+    _say("walks, tours, and turning both ways")
     scene, games, seed = args.scene, args.tours, args.seed
     figures = {
         "revisit": {name: revisit(generator, scene, name, games, seed + 2) for name in tours_in(scene)},
         "counterfactual": counterfactual(generator, scene, games, seed + 3, reader),
         "determinism": determinism(generator, scene, seed),
     }
+    if can_walk(scene):
+        figures["walks"] = walks(generator, scene, args.rollouts, min(args.seconds, WALK_SECONDS), seed + 5)
     _say("outcomes")
     outcomes = outcome_figures(generator, scene, games, seed + 4)
     return {**figures, "outcomes": outcomes} if outcomes else figures

@@ -40,14 +40,16 @@ def draw_runs(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
 
     figure = Figure(figsize=SIZE, layout="constrained")
     for axes, (key, (title, unit)) in zip(figure.subplots(1, len(PANELS)), PANELS.items(), strict=True):
+        ticks = set()
         for name, values in results.items():
             if key not in values:
                 raise UserError(f"{name} has no {key}: it needs a probe to be measured with")
             curve = values[key]
             at = [int(place.removesuffix("_s")) for place in curve]
             axes.plot(at, list(curve.values()), "o-", label=name, markersize=4)
+            ticks |= set(at)
         axes.set(title=title, xlabel=unit, xscale="log")
-        axes.set_xticks(at, at)
+        axes.set_xticks(sorted(ticks), sorted(ticks))
         axes.minorticks_off()
         axes.grid(alpha=0.3)
     axes.legend(fontsize=8)

@@ -24,12 +24,16 @@ class Config:
         return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
 
 
+POSITIONS = ("relative", "absolute")
+
+
 @dataclass(frozen=True)
 class TransformerConfig(Config):
-    """Names and defaults are those of the released 14B config; `history_sizes` and the last four are ours.
+    """Names and defaults are those of the released 14B config; `history_sizes` and the last six are ours.
 
     Attributes:
         history_sizes: recent latent frames kept by the long, mid and short memory; the anchor comes on top of short.
+            Any of them may be 0, not all.
         text_dim: width of the text embedding; 0 leaves out text and cross-attention.
         guidance_cross_attn: noisy tokens alone see the text.
         zero_history_timestep: history is modulated as clean, not by the noise level of the chunk.
@@ -39,6 +43,9 @@ class TransformerConfig(Config):
         action_dim: numbers per latent frame that tell which buttons were held; 0 leaves out actions.
         scene_dim: scenes that the network tells apart, by numbers that follow those of the buttons; 0 for one scene.
         align_levels: lower pyramid levels use the positions of the full-size tokens they cover (the release does not).
+        anchor: history begins with the anchor; without it, the network sees recent frames alone.
+        positions: of the anchor in time: "relative", right before the oldest memory, whatever its age; "absolute", as
+            long before the chunk as it is old.
     """
 
     num_layers: int = 40
@@ -62,11 +69,16 @@ class TransformerConfig(Config):
     action_dim: int = 0
     scene_dim: int = 0
     align_levels: bool = False
+    anchor: bool = True
+    positions: str = "relative"
 
     def __post_init__(self) -> None:
+        if len(self.history_sizes) != 3 or min(self.history_sizes) < 0 or not any(self.history_sizes):
+            raise UserError(f"history_sizes {self.history_sizes}: must be three numbers from 0 up, not all of them 0")
         if sum(self.rope_dim) != self.attention_head_dim:
             raise UserError(f"rope_dim {self.rope_dim} must add up to attention_head_dim {self.attention_head_dim}")
         check_name("history_scale_mode", self.history_scale_mode, ("per_head", "scalar"))
+        check_name("positions", self.positions, POSITIONS)
         for name in ("guidance_cross_attn", "zero_history_timestep"):
             if self.restrict_self_attn and not getattr(self, name):
                 raise UserError(f"{name} is false: must be true where restrict_self_attn is true")

@@ -177,9 +177,16 @@ class Generator:
         return self.card.height // scale, self.card.width // scale
 
     def _memory(self, states: Sequence[WorldState]) -> Memory:
+        """What the network sees of the past.
+
+        For absolute positions the anchor is as old as if the past that the world begins with were whole, with the
+        anchor as its oldest frame: a start from less is taken for one from as much.
+        """
         history = torch.stack([correct_history(s.history, s.anchor, self.drift_correction) for s in states])
-        anchor = torch.stack([s.anchor for s in states])
-        return split_memory(history.to(self.dtype), anchor.to(self.dtype), self.transformer.config.history_sizes)
+        anchor, config, ages = torch.stack([s.anchor for s in states]), self.transformer.config, None
+        if config.positions == "absolute":
+            ages = torch.tensor([s.chunk - 1 + self.history_length for s in states], device=self.device)
+        return split_memory(history.to(self.dtype), anchor.to(self.dtype), config.history_sizes, ages)
 
     def _decode(self, latents_BCTHW: Tensor) -> Frames:
         return self.deliver(self.vae.decode(latents_BCTHW.to(self.dtype)))

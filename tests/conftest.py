@@ -167,9 +167,9 @@ def reference():
 
     @torch.no_grad()
     def velocity(model, x, t, memory, text, sizes=(16, 2, 1)):
-        indices = [torch.tensor(part)[None] for part in frame_indices(sizes, x.shape[2])]
-        named = {f"indices_latents_history_{name}": part for name, part in zip(memory._fields, indices, strict=False)}
-        named |= {f"latents_history_{name}": part for name, part in memory._asdict().items()}
+        indices, named = [torch.tensor(part)[None] for part in frame_indices(sizes, x.shape[2])], {}
+        for name, part, frames in zip(("long", "mid", "short"), memory[:3], indices[:3], strict=True):
+            named |= {f"latents_history_{name}": part, f"indices_latents_history_{name}": frames}
         return model(x, t, text, indices_hidden_states=indices[3], **named).sample
 
     return SimpleNamespace(settings=settings, build=build, velocity=velocity)

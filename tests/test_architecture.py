@@ -43,7 +43,7 @@ HOMES = {
         *("helios_world/device.py", "helios_world/footprint.py", "helios_world/latents.py", "helios_world/released.py"),
         *("demos/doctor.py", "demos/eval.py", "demos/serve.py", "helios_world/nvjpeg.py"),
     ),
-    "matplotlib": ("demos/plots.py",),
+    "matplotlib": ("demos/plots.py", "demos/runs.py"),
     "torchvision": ("helios_world/nvjpeg.py",),
     "diffusers": ("helios_world/model/wan.py",),
     "transformers": ("helios_world/model/text.py",),

@@ -196,16 +196,19 @@ def test_any_recording_comes_back_as_it_was(tmp_path_factory, actions, seed, sce
     assert Recording.read(path) == recording
 
 
-def test_an_explorer_walks_on_while_there_is_something_to_see_and_turns_at_a_wall():
+def test_an_explorer_walks_on_while_there_is_something_to_see_that_moves_and_turns_at_a_wall():
     wall = np.full((4, 128, 160, 3), 90, np.uint8)
     way = wall.copy()
-    way[:, :, 70:90] = 200
+    for t, frame in enumerate(way):
+        frame[:, 70 + 5 * t : 90 + 5 * t] = 200
     explorer = ExplorerController(BUTTONS, seed=1)
     assert explorer.act(None) == Action.of("forward")
     seen = [explorer.act(way) for _ in range(200)]
     assert 100 < seen.count(Action.of("forward")) < 200, "it mostly walks, and turns on a whim"
     turns = [explorer.act(wall) for _ in range(20)]
     assert set(turns[8:]) <= {Action.of("turn_left"), Action.of("turn_right")}
+    stuck = [explorer.act(np.repeat(way[:1], 4, axis=0)) == Action.of("forward") for _ in range(60)]
+    assert any(stuck) and not any(map(all, pairwise(stuck))), "one try to walk on, then another turn"
     again = ExplorerController(BUTTONS, seed=1)
     assert [again.act(None), *(again.act(way) for _ in range(200))] == [Action.of("forward"), *seen]
 

@@ -93,7 +93,8 @@ def test_saving_again_leaves_no_older_files(folder):
 
 
 def test_our_own_settings_come_back(tmp_path, reference):
-    config = TransformerConfig(**{**reference.settings, "history_sizes": (4, 2, 1), "align_levels": True})
+    ours = {"history_sizes": (4, 2, 1), "align_levels": True, "anchor": False, "positions": "absolute"}
+    config = TransformerConfig(**{**reference.settings, **ours})
     with torch.no_grad():
         model = VideoDiT(config).bfloat16()
     save_transformer(model, tmp_path)

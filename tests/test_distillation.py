@@ -2,13 +2,17 @@
 
 import copy
 import json
+import shutil
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
 from helios_world.config import TINY
 from helios_world.demos.cli import main
+from helios_world.generator import load_generator
 from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.memory import split_memory
 from helios_world.sampling.pyramid import double, halve, level_endpoints, sample_pyramid
@@ -55,6 +59,8 @@ def small_window(batch: int = 3) -> Window:
     return Window(
         *(torch.randn(shape, generator=draw) for shape in shapes),
         torch.randint(0, 2, (batch, 1, 28), generator=draw).float(),
+        torch.arange(1, batch + 1),
+        1 + 9 * torch.rand(batch, 1, 1, 8, 8, generator=draw),
     )
 
 
@@ -91,7 +97,8 @@ def test_ode_loss_is_one_step_against_many(steps):
         for step in range(steps):
             sigma = torch.full((3,), LOCAL_SIGMA * (1 - step / steps))
             z = z - LOCAL_SIGMA / steps * velocity(teacher, z, level, sigma, window)
-        errors.append((made - z.detach()).square().mean())
+        weight = F.interpolate(window.weight[:, :, 0], z.shape[-2:], mode="area")[:, :, None]
+        errors.append((weight * (made - z.detach()).square()).mean())
     assert [float(part) for part in parts.values()] == pytest.approx([e.item() for e in errors], rel=1e-3)
     assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-3)
     loss.backward()
@@ -172,7 +179,8 @@ def test_the_critic_learns_by_its_equation(sigmas):
     loss, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=3)
     draw = seeded(9)
     context = remember(critic.score, window)
-    flow, _ = flow_loss(critic.score, context, window._replace(clean=chunk), LEVELS, [1, 1], draw)
+    alike = window._replace(clean=chunk, weight=torch.ones(3, 1, 1, 8, 8))
+    flow, _ = flow_loss(critic.score, context, alike, LEVELS, [1, 1], draw)
     zs = []
     for clean in (chunk, window.clean):
         start, end = level_endpoints(clean, torch.randn(clean.shape, generator=draw), LEVELS, 1)
@@ -183,6 +191,8 @@ def test_the_critic_learns_by_its_equation(sigmas):
     wanted = flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * (real - shaken).square().mean())
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert made.shape == (3, len(critic.taps) + 1) and float(parts["versus"]) == pytest.approx(versus.item(), rel=1e-4)
+    without, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=0)
+    assert without.item() == pytest.approx(flow.item()) and "versus" not in parts, "no rows to judge, no adversary"
 
 
 def test_heads_see_recorded_rows_alone(monkeypatch):
@@ -244,8 +254,69 @@ def test_every_stage_runs_and_goes_on(tmp_path, capsys):
     assert log[0]["penalty"] >= 0 and log[0]["versus"] > 0 and "match_1" in (run / "transformer.jsonl").read_text()
 
 
+@pytest.fixture(scope="module")
+def begun(data_sets, tmp_path_factory):
+    """Words that train on the maze, and a run whose autoencoder has begun."""
+    run = tmp_path_factory.mktemp("begun") / "run"
+    words = ["train", "--data", str(data_sets[0]), "--preset", "tiny", "--device", "cpu", "--batch", "2"]
+    words += ["--iterations", "1", "--autoencoder-iterations", "2", "--autoencoder-batch", "2", "--rollout-batch", "2"]
+    assert main([*words, "--run", str(run), "--stage", "autoencoder"]) == 0
+    return words, run
+
+
+@pytest.mark.parametrize(
+    "switch, stages",
+    [
+        ("--no-anchor", ["base"]),
+        ("--no-corruption", ["base", "ode"]),
+        ("--positions absolute", ["base"]),
+        ("--history-sizes 0 0 3", ["base"]),
+        ("--draws 1", ["base", "distil"]),
+        ("--adversary-from 2", ["base", "distil"]),
+    ],
+)
+def test_the_recipe_without_one_of_its_ideas(begun, tmp_path, monkeypatch, switch, stages):
+    """Each leaves out what it says and nothing else: in the stages that know of it, in the pack, when it is played."""
+    words, run, pack, corrupted = begun[0], tmp_path / "run", tmp_path / "pack", []
+    shutil.copytree(begun[1], run)
+    monkeypatch.setattr(losses, "corrupt", lambda x, generator: corrupted.append(len(x)) or x)
+    for stage in stages:
+        options = ["--stage", stage, "--critic-turns", "1", "--adversary-from", "0", *switch.split()]
+        assert main([*words, "--run", str(run), *options]) == 0
+    assert bool(corrupted) == (switch != "--no-corruption")
+    for name, figure in (("critic", "versus"), ("transformer", "judged")) if "distil" in stages else ():
+        assert (figure in (run / f"{name}.jsonl").read_text()) == (switch != "--adversary-from 2")
+    assert main(["export", "--run", str(run), "--data", words[2], "--out", str(pack), "--starts", "1"]) == 0
+    generator = load_generator(str(pack), dtype="float32")
+    assert len(generator.levels) == (1 if switch == "--draws 1" else 2)
+    state, _ = generator.reset("maze")
+    _, frames = generator.step([state], np.zeros((1, 4, 7), np.float32))
+    assert frames.shape == (1, 4, 128, 160, 3)
+    others = (state, replace(state, anchor=state.anchor + 1), replace(state, chunk=9))
+    keys, other_anchor, later = (generator.prepare(some).layers[-1][0] for some in others)
+    assert torch.equal(keys, other_anchor) == (switch == "--no-anchor")
+    assert torch.equal(keys, later) == (switch != "--positions absolute")
+    assert (keys.shape[2] == 4 * 8 * 10) == (switch == "--history-sizes 0 0 3")
+
+
+def test_a_stage_that_forgets_what_its_run_began_without_is_refused(begun, tmp_path, capsys):
+    words, run = begun[0], tmp_path / "run"
+    shutil.copytree(begun[1], run)
+    words = [*words, "--run", str(run), "--stage"]
+    assert main([*words, "base", "--no-corruption"]) == 0
+    learnt = (run / "transformer.safetensors").read_bytes()
+    capsys.readouterr()
+    for stage in ("ode", "distil"):
+        assert main([*words, stage]) == 2
+        error = capsys.readouterr().err
+        assert "has corruption false, not true: give the same options" in error and error.count("\n") == 1
+    assert main([*words, "ode", "--no-corruption", "--no-anchor"]) == 2
+    assert "has anchor true, not false" in capsys.readouterr().err
+    assert (run / "transformer.safetensors").read_bytes() == learnt
+
+
 def test_the_truth_is_asked_of_near_rows_alone():
     window, chunk = small_window(), torch.randn(3, 16, 1, 8, 8, generator=seeded(8))
     loss = regression_loss(chunk, window, torch.tensor([True, False, True]))
-    expected = (F.mse_loss(chunk[0], window.clean[0]) + F.mse_loss(chunk[2], window.clean[2])) / 2
-    torch.testing.assert_close(loss, expected)
+    errors = window.weight * (chunk - window.clean) ** 2
+    torch.testing.assert_close(loss, (errors[0].mean() + errors[2].mean()) / 2)

@@ -31,6 +31,7 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     assert {"machine", "versions", "commit", "command", "seed"} <= set(figures)
     assert -1 <= figures["ssim"]["1"] <= 1 and 3 < figures["psnr_mean_frame_db"] < 60
     assert figures["revisit"]["full_turn"]["games"] == 1 and figures["revisit"]["full_turn"]["real_psnr_db"] > 25
+    assert set(figures["walks"]["contrast_to_real"]) == {"1_s"} and figures["walks"]["rollouts"] == 1
     assert {"agreement", "real_agreement", "delay_frames", "real_delay_frames", "games"} == set(
         figures["counterfactual"]
     )

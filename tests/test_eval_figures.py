@@ -43,6 +43,7 @@ from helios_world.training.probe_figures import (
 )
 from helios_world.training.similarity import frechet, turned
 from helios_world.training.tours import tours_in
+from helios_world.training.walks import Explorer, walk
 
 CARD = WorldCard.from_dict({**FAKE_CARD.to_dict(), "height": 128, "width": 160})
 SMALL = ProbeConfig(("maze",), (100.0, 50.0, 10.0, 20.0), widths=(8, 8, 8, 8), hidden=16)
@@ -329,6 +330,27 @@ def test_the_arena_is_left_and_come_back_to_and_turned_both_ways(monkeypatch):
     assert figures["psnr_db"] == figures["real_psnr_db"] and figures["halfway_ssim"] == figures["real_halfway_ssim"]
     both = tours.counterfactual(world, "arena", 3, 6, SimpleNamespace(read=turning))
     assert (both["probe_agreement"], both["real_probe_agreement"]) == (0.0, 0.333), "what is equal does not agree"
+
+
+def test_the_same_rules_walk_the_game_and_the_world():
+    """A world that is the game is walked as the game is: the same buttons for the same pictures, chunk by chunk."""
+    player = Explorer(np.random.default_rng((7, 0)), 4)
+    game = held_out("maze", 1, 40, 0, lambda rng: player)
+    steps = game.actions[0, 1:37].reshape(9, 4, -1)
+    assert (steps == steps[:, :1]).all(), "buttons are held for a chunk"
+    seen, world = [], FakeWorldModel(CARD)
+    world.reset = lambda scene, seed, start: (0, start.video)
+
+    def step(states, actions):
+        seen.append(actions[0, 0])
+        k = len(seen)
+        return states, game.frames[:, 4 * k - 3 : 4 * k + 1]
+
+    world.step = step
+    walked = walk(world, "maze", np.repeat(game.frames[:, :1], 4, axis=1), 7)
+    for _ in range(9):
+        next(walked)
+    np.testing.assert_array_equal(seen, steps[:, 0])
 
 
 def test_turns_are_left_less_right():

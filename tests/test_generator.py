@@ -1,5 +1,7 @@
 """The generator: the contract of every world model, on a small pack with random weights and on the shipped one."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -47,6 +49,17 @@ def test_the_seed_picks_the_start_and_the_noise(generator):
     held = generator.conditions(actions, [one])
     latents = [generator.sample(generator.prepare(one), held, [(seed, 1)]) for seed in (0, 1)]
     assert not torch.equal(*latents)
+
+
+def test_the_anchor_of_absolute_positions_grows_old_chunk_by_chunk(tiny_pack, generator):
+    """In chunk 2 it is as far away as relative positions say, for it is the oldest frame of the start."""
+    absolute = load_generator(str(tiny_pack), dtype="float32")
+    absolute.transformer.config = replace(absolute.transformer.config, positions="absolute")
+    state, _ = generator.reset("maze", seed=0)
+    for chunk in (1, 2, 9):
+        later = replace(state, chunk=chunk)
+        (keys, _), (wanted, _) = (g.prepare(later).layers[0] for g in (absolute, generator))
+        assert torch.allclose(keys, wanted, atol=1e-5) == (chunk == 2)
 
 
 def test_an_image_starts_a_world_that_stood_still(generator):

@@ -53,6 +53,8 @@ def test_compiled_gradients_equal_eager_ones_time_after_time():
             torch.randn(BATCH, 16, 1, 16, 20, device="cuda", generator=draw),
             torch.randn(BATCH, 16, 1, 16, 20, device="cuda", generator=draw),
             torch.randint(0, 2, (BATCH, 1, 28), device="cuda", generator=draw).float(),
+            torch.ones(BATCH, dtype=torch.int64, device="cuda"),
+            torch.ones(BATCH, 1, 1, 16, 20, device="cuda"),
         )
         plain, fast = gradients(eager, window, seed), gradients(compiled, window, seed)
         for name, value in plain.items():

@@ -9,10 +9,11 @@ from helios_world.config import HELIOS_14B, PRESETS, TINY, TINY_AUTOENCODER, Tra
 from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, cast_weights, embed_patches, initialise, initialise_actions
 from helios_world.model.memory import frame_indices, split_memory
-from helios_world.model.rope import apply_rope, rope_table
+from helios_world.model.rope import apply_rope, at_frames, rope_table
 from helios_world.model.vae import VideoVAE
 
 CPU = torch.device("cpu")
+PASTS = ({}, {"anchor": False}, {"positions": "absolute"}, {"history_sizes": (0, 0, 3)}, {"history_sizes": (0, 2, 0)})
 
 
 def tiny(**changes) -> VideoDiT:
@@ -30,15 +31,17 @@ def inputs(model: VideoDiT, batch: int = 2, frames: int = 1, size=(16, 20), fact
     generator = torch.Generator().manual_seed(seed)
     length = sum(model.config.history_sizes)
     history = torch.randn(batch, 16, length, *size, generator=generator)
-    memory = split_memory(history, torch.randn(batch, 16, 1, *size, generator=generator), model.config.history_sizes)
+    anchor, age = torch.randn(batch, 16, 1, *size, generator=generator), torch.tensor([3, 40])[:batch]
+    memory = split_memory(history, anchor, model.config.history_sizes, age)
     x = torch.randn(batch, 16, frames, size[0] // factor, size[1] // factor, generator=generator)
     actions = torch.randint(0, 2, (batch, frames, 28), generator=generator).float()
     return x, torch.tensor([700.0, 300.0])[:batch], memory, actions
 
 
+@pytest.mark.parametrize("past", PASTS, ids=str)
 @pytest.mark.parametrize("factor", [1, 2])
-def test_encoded_history_gives_what_the_whole_forward_gives(factor):
-    model = tiny()
+def test_encoded_history_gives_what_the_whole_forward_gives(factor, past):
+    model = tiny(**past)
     x, t, memory, actions = inputs(model, factor=factor)
     with torch.no_grad():
         whole = model(x, t, memory, actions)
@@ -47,9 +50,10 @@ def test_encoded_history_gives_what_the_whole_forward_gives(factor):
     assert torch.equal(whole, ahead)
 
 
-def test_restricted_history_is_the_full_sequence_under_a_mask():
+@pytest.mark.parametrize("past", PASTS, ids=str)
+def test_restricted_history_is_the_full_sequence_under_a_mask(past):
     """The fast path against one plain sequence in which history rows are forbidden to see noisy columns."""
-    model = tiny()
+    model = tiny(**past)
     x, t, memory, actions = inputs(model)
     plain = VideoDiT(replace(model.config, restrict_self_attn=False)).eval()
     plain.load_state_dict(model.state_dict())
@@ -84,18 +88,44 @@ def test_draws_that_share_a_past_equal_separate_forwards():
     assert torch.allclose(together.unflatten(0, (2, 2)), torch.stack([first, second], 1), atol=1e-5)
 
 
-def test_every_input_has_an_effect():
-    model = tiny()
+@pytest.mark.parametrize("positions", ["relative", "absolute"])
+def test_every_input_has_an_effect(positions):
+    model = tiny(positions=positions)
     x, t, memory, actions = inputs(model)
+    parts = memory._fields if positions == "absolute" else memory._fields[:3]
     with torch.no_grad():
         base = model(x, t, memory, actions)
         changed = [
             model(x + 1, t, memory, actions),
             model(x, t + 50, memory, actions),
             model(x, t, memory, 1 - actions),
-            *(model(x, t, memory._replace(**{part: getattr(memory, part) + 1}), actions) for part in memory._fields),
+            *(model(x, t, memory._replace(**{part: getattr(memory, part) + 1}), actions) for part in parts),
         ]
     assert all((base - other).abs().max() > 1e-4 for other in changed)
+
+
+def test_without_an_anchor_none_is_seen():
+    for anchor in (True, False):
+        model = tiny(anchor=anchor)
+        x, t, memory, actions = inputs(model)
+        other = torch.cat([memory.short[:, :, :1] + 1, memory.short[:, :, 1:]], dim=2)
+        with torch.no_grad():
+            same = torch.equal(model(x, t, memory, actions), model(x, t, memory._replace(short=other), actions))
+        assert same != anchor
+
+
+def test_absolute_positions_are_relative_ones_at_one_age():
+    """Where the anchor is as old as the memory is long and one; at other ages, each row is as if it were alone."""
+    relative, absolute = tiny(), tiny(positions="absolute")
+    x, t, memory, actions = inputs(relative)
+    like = torch.full((2,), 1 + sum(TINY.history_sizes))
+    with torch.no_grad():
+        plain = relative(x, t, memory, actions)
+        torch.testing.assert_close(absolute(x, t, memory._replace(anchor_age_B=like), actions), plain)
+        found = absolute(x, t, memory, actions)
+        rows = [absolute(x[i], t[i], type(memory)(*(part[i] for part in memory)), actions[i]) for i in ([0], [1])]
+    assert all((found - plain).abs().amax(dim=(1, 2, 3, 4)) > 1e-4)
+    torch.testing.assert_close(found, torch.cat(rows), atol=1e-5, rtol=1e-5)
 
 
 def test_actions_of_one_frame_reach_that_frame_most():
@@ -175,6 +205,14 @@ def test_rope_keeps_lengths_and_depends_on_distance_alone():
     assert torch.allclose(q[0] @ q[1], q[2] @ q[3], atol=1e-5)
 
 
+def test_a_table_moves_to_a_frame_of_each_row():
+    frames, sizes = [5, -3], ((4, 6), (4, 6, 6), 100.0, (1, 1, 1), CPU)
+    found = at_frames(rope_table((2,), *sizes), torch.tensor(frames), 4, 100.0)
+    for row, frame in enumerate(frames):
+        for moved, wanted in zip(found, rope_table((frame,), *sizes), strict=True):
+            torch.testing.assert_close(moved[row], wanted)
+
+
 def test_pooled_positions_are_averages_of_what_they_cover():
     fine = rope_table((3, 4), (4, 6), (4, 6, 6), 100.0, (1, 1, 1), CPU)
     coarse = rope_table((3, 4), (4, 6), (4, 6, 6), 100.0, (2, 2, 2), CPU)
@@ -210,6 +248,11 @@ def test_configs_refuse_what_they_do_not_know():
         TransformerConfig.from_dict({"wide": 3})
     with pytest.raises(UserError, match="must add up to attention_head_dim"):
         TransformerConfig(rope_dim=(1, 2, 3))
+    with pytest.raises(UserError, match="unknown positions 'none': choose from relative, absolute"):
+        TransformerConfig(positions="none")
+    for sizes in ((0, 0, 0), (4, -1, 1), (4, 1)):
+        with pytest.raises(UserError, match="must be three numbers from 0 up, not all of them 0"):
+            TransformerConfig(history_sizes=sizes)
 
 
 def test_autoencoder_shapes_and_bytes():
@@ -244,7 +287,7 @@ def test_bfloat16_is_float32_but_for_rounding():
         *(torch.randn(1, 16, n, 16, 20, generator=draw) for n in (sum(config.history_sizes), 1)), config.history_sizes
     )
     wanted = model.encode_history(memory)
-    found = cast_weights(model, torch.bfloat16).encode_history(type(memory)(*(part.bfloat16() for part in memory)))
+    found = cast_weights(model, torch.bfloat16).encode_history(type(memory)(*(part.bfloat16() for part in memory[:3])))
     for pair, exact in zip(found.layers, wanted.layers, strict=True):
         for part, other in zip(pair, exact, strict=True):
             assert (part.float() - other).norm() < 0.03 * other.norm()

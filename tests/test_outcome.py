@@ -21,9 +21,8 @@ from helios_world.sampling.pyramid import seeded_noise, seeded_uniform
 from helios_world.testing import assert_world_model_contract
 from helios_world.training import outcome_eval
 from helios_world.training.calibration import auc, brier, calibration_error, fit_line, score
-from helios_world.training.cases import HELD_OUT, Case, Cases, came_of
+from helios_world.training.cases import HELD_OUT, Case, Cases, came_of, held_sets
 from helios_world.training.collect import Row
-from helios_world.training.corruption import corrupt, drop_history
 from helios_world.training.data import Recording, WindowSource
 from helios_world.training.losses import outcome_loss
 
@@ -57,8 +56,8 @@ def games(lengths, over, rewards=(), scene=0) -> Recording:
     outcomes[list(rewards), 0] = 1.0
     actions = torch.arange(7 * n).reshape(n, 7).to(torch.uint8)
     scenes = torch.full((n,), scene)
-    stats = torch.zeros(n, 2)
-    return Recording(torch.zeros(0), actions, first, scenes, np.zeros((n, 3)), outcomes, stats, ("a", "b"), ())
+    stats, actors = torch.zeros(n, 2), torch.zeros(n, 16, 20, dtype=torch.uint8)
+    return Recording(torch.zeros(0), actions, first, scenes, np.zeros((n, 3)), outcomes, stats, actors, ("a", "b"), ())
 
 
 def source_of(recording: Recording) -> WindowSource:
@@ -130,6 +129,45 @@ def test_the_odds_of_a_batch_are_corrected_to_those_of_the_game():
     assert not case.came[case.event == 1].any(), "what never comes is seen not to come"
 
 
+def test_half_of_what_did_not_come_holds_what_is_held_where_it_came():
+    """Rewards come under button 6, or under 5, which is never held without one; most chunks without hold nothing."""
+    recording = games([400] * 16, {}, rewards=range(12, 6400, 40))
+    actions = torch.zeros(6400, 7, dtype=torch.uint8)
+    actions[12::40, 6] = 1
+    actions[12::160, 5] = 1
+    actions[32::80, 6] = 1
+    cases = Cases(source_of(replace(recording, actions=actions, scenes=("a",))))
+    case = cases.draw(20_000, seeded())
+    newest = case.latents[:, 0, -1, 0, 0].long() - 1
+    absent = (case.event == 0) & (case.came == 0)
+    _, game = recording.first.unique(return_inverse=True)
+    ends = recording.chunk_ends(4)[game[recording.chunk_ends(4)] % HELD_OUT < HELD_OUT - 1]
+    came, known = came_of(recording.outcomes, recording.first, ends, 4)
+    ends = ends[known & ~came[:, 0]]
+    for held in (0, 1 << 6):
+        of_game = float((held_sets(actions, ends, 4) == held).float().mean())
+        drawn = held_sets(actions, newest[absent], 4) == held
+        offset = case.offset[absent][drawn]
+        assert (offset == offset[0]).all()
+        assert float(drawn.float().mean()) == pytest.approx(of_game * float(offset[0].exp()), rel=0.05)
+    assert float(offset[0]) > 1, "more shots that miss than the game has"
+    assert not case.offset[case.event == 1].any(), "of what never comes all chunks are as the game has them"
+
+
+def test_offsets_make_matched_batches_tell_the_odds_of_the_game():
+    """A logit for each set of buttons, fitted to a batch: with the log odds it is the chance in the game."""
+    recording = games([400] * 16, {}, rewards=range(12, 6400, 80))
+    actions = torch.zeros(6400, 7, dtype=torch.uint8)
+    actions[12::20, 6] = 1
+    recording = replace(recording, actions=actions, scenes=("a",))
+    cases = Cases(source_of(recording))
+    case = cases.draw(40_000, seeded())
+    shot = (case.event == 0) & case.actions.view(-1, 4, 7)[:, :, 6].any(dim=1)
+    batch_odds = float(case.came[shot].sum() / (1 - case.came[shot]).sum())
+    logit = np.log(batch_odds) + float(case.offset[shot & (case.came == 0)][0])
+    assert np.exp(logit + cases.log_odds()[0]) == pytest.approx(1 / 3, rel=0.1), "one shot in four is rewarded"
+
+
 def test_a_line_is_fitted_by_what_came():
     """Logits that are twice too bold, of a game in which it comes rarely."""
     rng = np.random.default_rng(0)
@@ -149,15 +187,13 @@ def test_the_loss_equals_its_equation():
         torch.rand(6, 30, generator=draw).round(),
         torch.tensor([0, 1, 0, 1, 0, 1]),
         torch.tensor([1.0, 0, 0, 1, 1, 1]),
+        torch.tensor([0.0, 0.5, -0.5, 0.3, -0.2, 0.1]),
     )
-    loss, figures = outcome_loss(network, case, seeded(2))
-    again, errors = seeded(2), []
-    spoilt = torch.rand(6, generator=again) < 0.5
-    corrupted = corrupt(drop_history(case.latents, again), again)
-    assert spoilt.any() and not spoilt.all()
+    loss, figures = outcome_loss(network, case)
+    errors = []
     for i in range(6):
-        x = corrupted if spoilt[i] else case.latents
-        p = network(x[i : i + 1], case.actions[i : i + 1])[0, case.event[i]].sigmoid()
+        logits = network(case.latents[i : i + 1], case.actions[i : i + 1])[0]
+        p = (logits[case.event[i]] - case.offset[i]).sigmoid()
         y = 0.99 if case.came[i] else 0.01
         errors.append(-(y * p.log() + (1 - y) * (1 - p).log()))
     assert loss.item() == pytest.approx(torch.stack(errors).mean().item(), rel=1e-5)

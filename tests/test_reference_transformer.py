@@ -113,7 +113,7 @@ def test_bfloat16_stays_within_its_band(reference, size, factor, frames):
     x, t, memory, text = inputs(size, factor, frames)
     exact = reference.velocity(theirs, x, t, memory, text)
     ours = cast_weights(twin(theirs), torch.bfloat16)
-    half = [part.bfloat16() for part in (x, *memory, text)]
+    half = [part.bfloat16() for part in (x, *memory[:3], text)]
     found = ours(half[0], t, Memory(*half[1:4]), text_BLD=half[4])
     for name, parameter in theirs.named_parameters():
         parameter.data = parameter.to(ours.get_parameter(name).dtype)

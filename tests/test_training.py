@@ -48,7 +48,14 @@ def small_window(batch: int = 3) -> Window:
         torch.randn(batch, 16, 1, 8, 8, generator=draw),
         torch.randn(batch, 16, 1, 8, 8, generator=draw),
         torch.randint(0, 2, (batch, 1, 28), generator=draw).float(),
+        torch.arange(1, batch + 1),
+        1 + 9 * torch.rand(batch, 1, 1, 8, 8, generator=draw),
     )
+
+
+def at_size_of(z: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Averaged over what each cell of `z` covers."""
+    return torch.nn.functional.interpolate(weight[:, :, 0], z.shape[-2:], mode="area")[:, :, None]
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +106,7 @@ def test_sigmas_are_often_at_the_start_and_never_over_it():
 
 
 def test_flow_loss_equals_its_equation(monkeypatch):
-    """|v(sigma start + (1 - sigma) end) - (start - end)|^2 with the same draws, written out."""
+    """w |v(sigma start + (1 - sigma) end) - (start - end)|^2 with the same draws, written out."""
     monkeypatch.setattr("helios_world.training.losses.corrupt", lambda x, g: x)
     monkeypatch.setattr("helios_world.training.losses.drop_history", lambda x, g: x)
     model, window, levels = VideoDiT(TINY), small_window(), pyramid_levels(2)
@@ -107,7 +114,7 @@ def test_flow_loss_equals_its_equation(monkeypatch):
     torch.nn.init.normal_(model.proj_out.weight, std=0.1, generator=seeded(1))
     loss, parts = pyramid_flow_loss(model, window, levels, [1, 2], seeded(2))
     again, errors = seeded(2), []
-    memory = split_memory(window.history, window.anchor, TINY.history_sizes)
+    memory = split_memory(window.history, window.anchor, TINY.history_sizes, window.age)
     for index, count in enumerate([1, 2]):
         clean = window.clean.repeat_interleave(count, 0)
         start, end = level_endpoints(clean, torch.randn(clean.shape, generator=again), levels, index)
@@ -118,7 +125,8 @@ def test_flow_loss_equals_its_equation(monkeypatch):
             t = (levels[index].t_min + sigma[i] * (levels[index].t_max - levels[index].t_min))[None]
             own = type(memory)(*(part[i // count : i // count + 1] for part in memory))
             v = model(z, t, own, window.actions[i // count : i // count + 1])
-            row_errors.append((v - (start - end)[i : i + 1]).square().mean())
+            weight = at_size_of(v, window.weight[i // count : i // count + 1])
+            row_errors.append((weight * (v - (start - end)[i : i + 1]).square()).mean())
         errors.append(torch.stack(row_errors).mean())
     assert [float(v) for v in parts.values()] == pytest.approx([e.item() for e in errors], rel=1e-4)
     assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-4)
@@ -155,7 +163,7 @@ def test_with_the_true_velocity_a_rollout_is_the_truth():
 
 
 def test_a_rollout_is_what_playing_makes():
-    window, levels, made = small_window(), pyramid_levels(2), []
+    window, levels, made, errors = small_window(), pyramid_levels(2), [], []
     model = VideoDiT(TINY)
     initialise(model, seeded())
     for zero_at_first in (model.proj_out, model.condition_embedder.time_proj):
@@ -165,13 +173,16 @@ def test_a_rollout_is_what_playing_makes():
     context = model.encode_history(split_memory(window.history, window.anchor, TINY.history_sizes))
 
     def velocity(z, timestep):
+        wanted = (z - true_end(z, window.clean, levels, len(made))) / LOCAL_SIGMA
         made.append(model(z, torch.full((len(z),), timestep), context, window.actions).detach())
+        errors.append((at_size_of(z, window.weight) * (made[-1] - wanted).square()).mean())
         return made[-1]
 
     def noise(shape, draw):
         return torch.randn(shape, generator=again)
 
     assert torch.equal(chunk, sample_pyramid(velocity, noise, tuple(window.clean.shape), levels, (1, 1), 1 / 3))
+    assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-4)
     loss.backward()
     assert model.patch_long.weight.grad.abs().sum() > 0 and not chunk.requires_grad
 
@@ -305,11 +316,13 @@ def test_windows_line_up(data_set):
     """Latents that are their own frame's number show which frames a window took."""
     source = numbered(data_set)
     end = 300
+    source.recording.actors[end - 4 : end] = torch.tensor([255, 51, 204, 0], dtype=torch.uint8)[:, None, None]
     window = source.draw(torch.tensor([end]), seeded())
     wanted = [end - 4 * k + 1 for k in range(19, 0, -1)]
     assert window.history.flatten().tolist() == wanted
     assert window.clean.item() == end + 1
-    assert (end + 1 - window.anchor.item()) % 4 == 0 and window.anchor.item() < end + 1
+    assert end + 1 - window.anchor.item() == 4 * window.age.item() > 0
+    torch.testing.assert_close(window.weight, torch.full((1, 1, 1, 16, 20), 1 + 9 * 0.8), msg="the most of the chunk")
     assert torch.equal(window.actions[0, 0].view(4, 7), source.recording.actions[end - 3 : end + 1].float())
     early = source.draw(torch.tensor([11]), seeded())
     assert early.history.flatten().tolist() == [0.0] * 17 + [4.0, 8.0]
@@ -336,6 +349,7 @@ def test_a_pool_plays_on_from_what_was_made(data_set):
         actions = source.recording.actions[96 + 4 * step : 100 + 4 * step]
         assert torch.equal(pool.window.actions[0, 0].view(4, 7), actions.float())
     assert torch.equal(pool.window.anchor, first.anchor), "a rollout keeps its anchor"
+    assert torch.equal(pool.window.age, first.age + 3)
     pool.advance(first.clean, 1.0, seeded(9))
     assert pool.window.clean.flatten().tolist() == [100.0] * 3, "at length 1 every row starts anew"
     assert pool.played_B.tolist() == [0] * 3

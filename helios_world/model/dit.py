@@ -20,7 +20,7 @@ from helios_world.config import TransformerConfig
 from helios_world.model.attention import Block, KeysValues, Modulation, modulate
 from helios_world.model.conditioning import ConditionEmbedder
 from helios_world.model.memory import FrameIndices, Memory, frame_indices
-from helios_world.model.rope import Table, join, pad_to_multiple, rope_table
+from helios_world.model.rope import Table, at_frames, join, pad_to_multiple, rope_table
 
 FLOAT32 = frozenset(  # words in the names of weights that are kept in float32 where the others are bfloat16
     ("time_embedder", "action_embedder", "scale_shift_table", "norm2", "norm_q", "norm_k", "history_key_scale")
@@ -54,11 +54,11 @@ class VideoDiT(nn.Module):
         super().__init__()
         self.config, self.gradient_checkpointing = config, False
         c, d, (pt, ph, pw) = config.in_channels, config.width, config.patch_size
-        self.kernels = Memory(long=(4 * pt, 4 * ph, 4 * pw), mid=(2 * pt, 2 * ph, 2 * pw), short=(pt, ph, pw))
-        self.patch_embedding = nn.Conv3d(c, d, self.kernels.short, self.kernels.short)
-        self.patch_short = nn.Conv3d(c, d, self.kernels.short, self.kernels.short)
-        self.patch_mid = nn.Conv3d(c, d, self.kernels.mid, self.kernels.mid)
-        self.patch_long = nn.Conv3d(c, d, self.kernels.long, self.kernels.long)
+        long, mid, short = ((factor * pt, factor * ph, factor * pw) for factor in (4, 2, 1))
+        self.patch_embedding = nn.Conv3d(c, d, short, short)
+        self.patch_short = nn.Conv3d(c, d, short, short)
+        self.patch_mid = nn.Conv3d(c, d, mid, mid)
+        self.patch_long = nn.Conv3d(c, d, long, long)
         self.condition_embedder = ConditionEmbedder(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = OutputHead(d)
@@ -73,7 +73,8 @@ class VideoDiT(nn.Module):
         """Runs the history tokens alone. Only where they do not attend to the noisy chunk (restrict_self_attn)."""
         x, grid = self._embed_history(memory)
         _, rows = self.condition_embedder(torch.zeros(1, device=x.device), None)
-        rope = self._history_rope(frame_indices(self.config.history_sizes, 1), grid, x.device)
+        indices = frame_indices(self.config.history_sizes, 1)
+        rope = self._history_rope(indices, grid, x.device, memory.anchor_age_B)
         layers = []
         for block in self.blocks:
             x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope)
@@ -106,7 +107,8 @@ class VideoDiT(nn.Module):
             x_BCTHW: the noisy chunk, at the resolution of its pyramid level. With a HistoryContext, B may be a
                 multiple of the context's batch: draws that share a past stand next to each other.
             timestep_B: 0 (clean) to 1000 (noise).
-            memory: always at full resolution.
+            memory: always at full resolution, with the anchor, which a network without one leaves out. Absolute
+                positions need the anchor's age.
             actions_BTA: held buttons per latent frame, then 1 for the scene and 0 for the others (scene_dim).
             text_BLD: text embedding, for a model with text.
         """
@@ -132,7 +134,7 @@ class VideoDiT(nn.Module):
             clean = torch.zeros(1, device=x.device) if self.config.zero_history_timestep else timestep_B
             _, history_rows = self.condition_embedder(clean, None)
             modulation = (Modulation(history_rows, history.shape[1]), *modulation)
-            past_rope = self._history_rope(indices, grid, x.device)
+            past_rope = self._history_rope(indices, grid, x.device, memory.anchor_age_B)
             rope = join([past_rope, self._noisy_rope(indices, noisy_grid, grid, x.device)])
             x = torch.cat([history, x], dim=1)
             for index, block in enumerate(self.blocks):
@@ -161,18 +163,30 @@ class VideoDiT(nn.Module):
     def _embed_history(self, memory: Memory) -> tuple[Tensor, tuple[int, int]]:
         """Tokens in the order long, mid, short, and the full-size token grid."""
         embedders = (self.patch_long, self.patch_mid, self.patch_short)
+        short = memory.short if self.config.anchor else memory.short[:, :, 1:]
         tokens = [
-            embed_patches(embed, pad_to_multiple(part, kernel))
-            for embed, part, kernel in zip(embedders, memory, self.kernels, strict=True)
+            embed_patches(embed, pad_to_multiple(part, embed.kernel_size))
+            for embed, part in zip(embedders, (memory.long, memory.mid, short), strict=True)
         ]
         return torch.cat(tokens, dim=1), self._grid(memory.short)
 
     def _grid(self, x_BCTHW: Tensor) -> tuple[int, int]:
         return x_BCTHW.shape[-2] // self.config.patch_size[1], x_BCTHW.shape[-1] // self.config.patch_size[2]
 
-    def _history_rope(self, indices: FrameIndices, grid: tuple[int, int], device: torch.device) -> Table:
-        pools = ((4, 4, 4), (2, 2, 2), (1, 1, 1))
-        return join([self._rope(*group, grid, device) for group in zip(indices[:3], pools, strict=True)])
+    def _history_rope(
+        self, indices: FrameIndices, grid: tuple[int, int], device: torch.device, anchor_age_B: Tensor | None
+    ) -> Table:
+        """In the order of the tokens; by row where the anchor's age counts."""
+        absolute = self.config.anchor and self.config.positions == "absolute"
+        short = indices.short if self.config.anchor and not absolute else indices.short[1:]
+        groups = zip((indices.long, indices.mid, short), ((4, 4, 4), (2, 2, 2), (1, 1, 1)), strict=True)
+        tables = [self._rope(*group, grid, device) for group in groups]
+        if absolute:
+            assert anchor_age_B is not None, "absolute positions need the anchor's age"
+            anchor = self._rope(indices.short[:1], (1, 1, 1), grid, device)
+            frame_B = indices.noisy[0] - anchor_age_B
+            tables.insert(2, at_frames(anchor, frame_B, self.config.rope_dim[0], self.config.rope_theta))
+        return join(tables)
 
     def _noisy_rope(
         self, indices: FrameIndices, grid: tuple[int, int], full: tuple[int, int], device: torch.device

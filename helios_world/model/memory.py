@@ -18,10 +18,14 @@ class Memory(NamedTuple):
     long: Tensor  # (B, C, 16, H, W)
     mid: Tensor  # (B, C, 2, H, W)
     short: Tensor  # (B, C, 1 + recent, H, W), the anchor first
+    anchor_age_B: Tensor | None = None  # latent frames from the anchor to the chunk; for absolute positions alone
 
 
 class FrameIndices(NamedTuple):
-    """Relative positions in time, the same for every chunk of a world of any length (Relative RoPE)."""
+    """Relative positions in time, the same for every chunk of a world of any length (Relative RoPE).
+
+    With absolute positions the anchor stands elsewhere, as far before the noisy frames as it is old.
+    """
 
     long: tuple[int, ...]
     mid: tuple[int, ...]
@@ -29,10 +33,12 @@ class FrameIndices(NamedTuple):
     noisy: tuple[int, ...]
 
 
-def split_memory(history_BCTHW: Tensor, anchor_BC1HW: Tensor, sizes: tuple[int, int, int]) -> Memory:
-    """The newest sum(sizes) frames of a history, oldest first, as long, mid and short memory."""
+def split_memory(
+    history_BCTHW: Tensor, anchor_BC1HW: Tensor, sizes: tuple[int, int, int], anchor_age_B: Tensor | None = None
+) -> Memory:
+    """The newest sum(sizes) frames of a history, oldest first, as long, mid and short memory; sizes may be 0."""
     long, mid, recent = history_BCTHW[:, :, -sum(sizes) :].split(sizes, dim=2)
-    return Memory(long, mid, torch.cat([anchor_BC1HW, recent], dim=2))
+    return Memory(long, mid, torch.cat([anchor_BC1HW, recent], dim=2), anchor_age_B)
 
 
 def frame_indices(sizes: tuple[int, int, int], noisy: int) -> FrameIndices:

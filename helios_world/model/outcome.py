@@ -38,7 +38,7 @@ class OutcomeNetwork(nn.Module):
         )
         self.head = nn.Sequential(
             nn.SiLU(),
-            nn.Conv2d(coarse, SQUEEZED, 1),
+            nn.Conv2d(coarse, SQUEEZED, 3, stride=2, padding=1),  # not a mean, which would blur a number's digits
             nn.AdaptiveAvgPool2d(GRID),
             nn.Flatten(),
             nn.Dropout(DROPPED),

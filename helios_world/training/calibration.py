@@ -1,4 +1,4 @@
-"""From logits of batches in which half came to probabilities of the real game, and how good such probabilities are.
+"""From logits of a game in which half came to probabilities of the real game, and how good such probabilities are.
 
 Shapes: n chunks.
 """
@@ -18,7 +18,7 @@ BINS = 10
 def fit_line(logits_n: Tensor, came_n: Tensor, log_odds: float) -> tuple[float, float]:
     """a and b of sigmoid(a logit + b), the likeliest for what came (Platt scaling).
 
-    It starts at a = 1, b = log_odds, the whole correction where logits are right about batches in which half came; half
+    It starts at a = 1, b = log_odds, the whole correction where logits are right about a game in which half came; half
     a squared distance from there is taken off the log likelihood.
     """
     start = torch.tensor([1.0, log_odds], dtype=torch.float64)

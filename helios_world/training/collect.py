@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from helios_world.errors import UserError, check_name
-from helios_world.training.game import BUTTONS, FPS, HEIGHT, SCENARIOS, WIDTH, Game, View
+from helios_world.training.game import BUTTONS, CELL, FPS, HEIGHT, SCENARIOS, WIDTH, Game, View
 from helios_world.training.gunner import Gunner
 from helios_world.training.walker import Walker
 
@@ -28,6 +28,7 @@ ARRAYS = {
     "poses": ("float32", (3,)),
     "outcomes": ("float32", (3,)),
     "stats": ("float32", (2,)),
+    "actors": ("uint8", (HEIGHT // CELL, WIDTH // CELL)),
 }
 PLAYERS: dict[str, Callable[[np.random.Generator], GamePlayer]] = {"maze": Walker, "arena": Gunner}
 
@@ -50,6 +51,7 @@ class Row(NamedTuple):
         outcomes: reward of the step that led to it; reward of the step after it, if that ended the game by its rules,
             else 0; and 1 if it did, else 0.
         stats: health, 0 to 100; and 1 if a monster is to be seen, else 0.
+        actors: uint8 (16, 20), how much of each cell monsters cover; see `game.View`.
     """
 
     frames: np.ndarray
@@ -58,6 +60,7 @@ class Row(NamedTuple):
     poses: tuple[float, float, float]
     outcomes: tuple[float, float, float]
     stats: tuple[float, float]
+    actors: np.ndarray
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -125,7 +128,7 @@ def play(game: Game, player: GamePlayer, frames: int) -> Iterator[Row]:
         after = game.step(following) if left else view
         ending = (0.0, 0.0) if after is not None or not game.ending.by_itself else (game.ending.reward, 1.0)
         stats = (view.health, float(view.target is not None))
-        yield Row(view.frame, buttons, episode, view.pose, (view.reward, *ending), stats)
+        yield Row(view.frame, buttons, episode, view.pose, (view.reward, *ending), stats, view.actors)
         if after is None:
             episode, after, following = episode + 1, game.reset(), np.zeros(len(BUTTONS), np.uint8)
         view, buttons = after, following

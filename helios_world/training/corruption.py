@@ -36,6 +36,6 @@ def drop_history(x_BCNhw: Tensor, generator: torch.Generator) -> Tensor:
     """In a share of samples only the newest few frames are left, as after a start from an image or a short video."""
     b, _, n = x_BCNhw.shape[:3]
     dropped = torch.rand(b, 1, device=x_BCNhw.device, generator=generator) < DROPPED
-    kept = torch.randint(1, n, (b, 1), device=x_BCNhw.device, generator=generator)
+    kept = torch.randint(1, max(n, 2), (b, 1), device=x_BCNhw.device, generator=generator)
     blank = dropped & (torch.arange(n, device=x_BCNhw.device)[None] < n - kept)
     return x_BCNhw * ~blank[:, None, :, None, None]

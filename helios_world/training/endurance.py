@@ -84,7 +84,7 @@ def watch(
     `times` are in chunks; features are of the chunks that a look at them takes in.
     """
     made = follow(generator, real, context, real.actions, seed)
-    return _watched(real.frames[:, context * generator.card.frames_per_chunk - 1], made, ends, features, times)
+    return watched(real.frames[:, context * generator.card.frames_per_chunk - 1], made, ends, features, times)
 
 
 def watch_real(
@@ -93,12 +93,17 @@ def watch_real(
     """The same of the real games, every chunk of them."""
     chunks = real.frames.shape[1] // t - context
     played = (real.frames[:, (context + k) * t : (context + k + 1) * t] for k in range(chunks))
-    return _watched(real.frames[:, context * t - 1], played, np.arange(1, chunks + 1), features, times)
+    return watched(real.frames[:, context * t - 1], played, np.arange(1, chunks + 1), features, times)
 
 
-def _watched(
-    before: np.ndarray, chunks: Iterator[np.ndarray], ends: np.ndarray, features: Features | None, times: Sequence[int]
+def watched(
+    before: np.ndarray,
+    chunks: Iterator[np.ndarray],
+    ends: np.ndarray,
+    features: Features | None = None,
+    times: Sequence[int] = (),
 ) -> Watched:
+    """What is kept of `chunks` (N, t, H, W, 3) that come after the frames `before`, until the last of `ends`."""
     wanted, began, frames, changes, found = set(ends.tolist()), before, [], [], {}
     near = {k for end in times for k in range(end - LOOK + 1, end + 1)} if features is not None else set()
     for k, made in enumerate(islice(chunks, int(ends[-1])), 1):
@@ -129,8 +134,8 @@ def seen(measure: Callable[[np.ndarray], np.ndarray], frames: np.ndarray) -> np.
 def drift(made: Watched, real: Watched, chunk_seconds: float, seconds: Sequence[int]) -> dict[str, Any]:
     """How generated frames look beside the real game's, as ratios by time; and how many rollouts died, and when.
 
-    All real frames together are what they are compared with. `copy_last` is of the frames that rollouts began after,
-    `data_mean` of the mean of all real frames: a world that shows these for ever.
+    All real frames together are what they are compared with; a ratio to a look of 0 is None. `copy_last` is of the
+    frames that rollouts began after, `data_mean` of the mean of all real frames: a world that shows these for ever.
     """
     ends = chunks_at(seconds, chunk_seconds, made.ends[-1])
     mean = real.frames.mean(axis=(0, 1), dtype=np.float64)
@@ -139,14 +144,18 @@ def drift(made: Watched, real: Watched, chunk_seconds: float, seconds: Sequence[
     shown["change"], still["change"] = [made.changes, real.changes], [0.0, 0.0]
     ratios, figures = {}, {}
     for name, (values, truth) in shown.items():
-        usual = float(truth.mean())
+        usual = float(truth.mean()) or np.nan
         ratios[name] = values / usual
         figures[f"{name}_to_real"] = {
-            f"{s}_s": round(float(ratios[name][:, made.up_to(end, LOOK)].mean()), 3) for s, end in ends.items()
+            f"{s}_s": _rounded(ratios[name][:, made.up_to(end, LOOK)].mean()) for s, end in ends.items()
         }
         for who, value in zip(("copy_last", "data_mean"), still[name], strict=True):
-            figures[f"{who}_{name}_to_real"] = round(value / usual, 3)
+            figures[f"{who}_{name}_to_real"] = _rounded(value / usual)
     return figures | deaths(made, ratios, chunk_seconds)
+
+
+def _rounded(ratio: float) -> float | None:
+    return round(float(ratio), 3) if np.isfinite(ratio) else None
 
 
 def deaths(made: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float) -> dict[str, Any]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class Scenario:
         episode_tics: after which a game is over even if nothing ends it.
         hud: the picture shows health and ammunition.
         from_beginning: a world starts at the beginning of a game, where health and ammunition are full.
+        buffers: that are read beside the picture: "depth" tells how open a view is, "labels" where monsters are.
         rewards: of the game's own rewards, those that are changed: ViZDoom's setter to value.
     """
 
@@ -36,20 +37,28 @@ class Scenario:
     episode_tics: int
     hud: bool
     from_beginning: bool
+    buffers: tuple[str, ...]
     rewards: Mapping[str, float]
 
 
 SCENARIOS = {
     # 1 for the armour, which ends the game
-    "maze": Scenario("my_way_home", BUTTONS, 1050, False, False, {"set_living_reward": 0.0}),
+    "maze": Scenario("my_way_home", BUTTONS, 1050, False, False, ("depth",), {"set_living_reward": 0.0}),
     # 1 for each monster killed; death ends the game
     "arena": Scenario(
-        "defend_the_center", ("turn_left", "turn_right", "attack"), 2100, True, True, {"set_death_reward": 0.0}
+        "defend_the_center",
+        ("turn_left", "turn_right", "attack"),
+        2100,
+        True,
+        True,
+        ("labels",),
+        {"set_death_reward": 0.0},
     ),
 }
 TICS_PER_FRAME = 2
 FPS = 35 / TICS_PER_FRAME
 HEIGHT, WIDTH = 128, 160
+CELL = 8  # pixels, of a frame, that a cell is wide and high
 LEAST_MONSTER = 4  # pixels high in a frame: smaller ones do not count as seen
 BINDINGS = {
     "w": "forward",
@@ -74,18 +83,21 @@ class View:
     Attributes:
         frame: uint8 (128, 160, 3).
         pose: x, y in map units and heading in degrees.
-        reach: how open the view is to the left, ahead and to the right, in the game's depth units.
+        reach: how open the view is to the left, ahead and to the right, in the game's depth units; zeros in a scene
+            whose depth is not read.
         health: 0 to 100.
         reward: of the step that led to this frame.
         target: pixels, of a frame, from its middle to the nearest monster in it, right is positive; None without one.
+        actors: uint8 (16, 20), how much of each cell of 8x8 pixels monsters cover: 255 is all of it.
     """
 
     frame: np.ndarray
     pose: tuple[float, float, float]
-    reach: tuple[float, float, float]
+    reach: tuple[float, float, float] = (0.0, 0.0, 0.0)
     health: float = 100.0
     reward: float = 0.0
     target: float | None = None
+    actors: np.ndarray = field(default_factory=lambda: np.zeros((HEIGHT // CELL, WIDTH // CELL), np.uint8))
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,13 +161,16 @@ class Game:
         state = self._game.get_state()
         if state is None:
             return None
-        band = state.depth_buffer[96:144:4]  # around the horizon
-        left, ahead, right = (float(band[:, i : i + 64].mean()) for i in (0, 128, 256))
-        monsters = [m for m in state.labels if m.object_category == "Monster" and m.height >= 2 * LEAST_MONSTER]
-        nearest = max(monsters, key=lambda monster: monster.height, default=None)
-        target = None if nearest is None else (nearest.x + nearest.width / 2) / 2 - WIDTH / 2
         *pose, health = state.game_variables
-        return View(halved(state.screen_buffer), tuple(pose), (left, ahead, right), health, reward, target)
+        seen = {}
+        if "depth" in self._scenario.buffers:
+            band = state.depth_buffer[96:144:4]  # around the horizon
+            seen["reach"] = tuple(float(band[:, i : i + 64].mean()) for i in (0, 128, 256))
+        if "labels" in self._scenario.buffers:
+            monsters = [label for label in state.labels if label.object_category == "Monster"]
+            seen["target"] = _nearest(monsters)
+            seen["actors"] = covered(state.labels_buffer, [monster.value for monster in monsters])
+        return View(halved(state.screen_buffer), tuple(pose), health=health, reward=reward, **seen)
 
 
 def _configure(game: Any, vizdoom: Any, scenario: Scenario) -> None:
@@ -165,8 +180,8 @@ def _configure(game: Any, vizdoom: Any, scenario: Scenario) -> None:
     game.set_window_visible(False)
     game.set_screen_resolution(vizdoom.ScreenResolution.RES_320X256)
     game.set_screen_format(vizdoom.ScreenFormat.RGB24)
-    game.set_depth_buffer_enabled(True)
-    game.set_labels_buffer_enabled(True)
+    game.set_depth_buffer_enabled("depth" in scenario.buffers)
+    game.set_labels_buffer_enabled("labels" in scenario.buffers)
     game.set_render_hud(scenario.hud)
     game.set_render_minimal_hud(scenario.hud)
     game.set_render_screen_flashes(True)
@@ -175,6 +190,28 @@ def _configure(game: Any, vizdoom: Any, scenario: Scenario) -> None:
     acting = [name for button, name in zip(BUTTONS, GAME_BUTTONS, strict=True) if button in scenario.buttons]
     game.set_available_buttons([getattr(vizdoom.Button, name) for name in acting])
     game.set_available_game_variables([getattr(vizdoom.GameVariable, name) for name in VARIABLES])
+
+
+def _nearest(monsters: Sequence[Any]) -> float | None:
+    """`View.target` of what the game labels as monsters."""
+    seen = (monster for monster in monsters if monster.height >= 2 * LEAST_MONSTER)
+    nearest = max(seen, key=lambda monster: monster.height, default=None)
+    return None if nearest is None else (nearest.x + nearest.width / 2) / 2 - WIDTH / 2
+
+
+def covered(labels: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """How much of each cell of 2 CELL x 2 CELL labels has one of the values: uint8 (h, w), 255 is all of it.
+
+    Args:
+        labels: uint8 (2 CELL h, 2 CELL w).
+    """
+    size, wanted = 2 * CELL, np.zeros(labels.shape, bool)
+    for value in values:
+        wanted |= labels == value
+    height, width = (length // size for length in labels.shape)
+    columns = wanted.view(np.uint8).reshape(height, size, width * size).sum(axis=1, dtype=np.uint8)
+    counts = columns.reshape(height, width, size).sum(axis=2, dtype=np.uint16)
+    return ((255 * counts + size * size // 2) // (size * size)).astype(np.uint8)
 
 
 def halved(frame: np.ndarray) -> np.ndarray:

@@ -39,7 +39,6 @@ LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work i
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
 MOST_WEIGHT = 10.0  # that a decoder's adversarial loss is scaled up by: a discriminator that knows little is not heeded
 DOUBT = 0.02  # about what came of a chunk, so that logits stay small enough to be calibrated
-SPOILT = 0.5  # share of chunks whose latents an outcome network sees as if they were generated
 PIXEL_PENALTY_WEIGHT = 0.01  # of a discriminator's R1
 PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
 EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
@@ -118,23 +117,29 @@ def discriminator_loss(
 
 
 def pyramid_flow_loss(
-    model: VideoDiT, window: Window, levels: Sequence[Level], draws: Sequence[int], generator: torch.Generator
+    model: VideoDiT,
+    window: Window,
+    levels: Sequence[Level],
+    draws: Sequence[int],
+    generator: torch.Generator,
+    *,
+    corruption: bool = True,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`flow_loss` after a history that is corrupted like a generated one. It is encoded once, for all draws."""
-    window = corrupt_past(window, generator)
+    window = spoil_past(window, generator, corruption=corruption)
     return flow_loss(model, remember(model, window), window, levels, draws, generator)
 
 
-def corrupt_past(window: Window, generator: torch.Generator) -> Window:
-    """The window with its history partly dropped, and history and anchor corrupted per frame."""
-    history = drop_history(window.history.float(), generator)
-    past = corrupt(torch.cat([window.anchor.float(), history], dim=2), generator)
+def spoil_past(window: Window, generator: torch.Generator, *, corruption: bool = True) -> Window:
+    """The window with its history partly dropped, and history and anchor corrupted per frame, unless told not to."""
+    past = torch.cat([window.anchor.float(), drop_history(window.history.float(), generator)], dim=2)
+    past = corrupt(past, generator) if corruption else past
     return window._replace(history=past[:, :, 1:], anchor=past[:, :, :1])
 
 
 def remember(model: VideoDiT, window: Window) -> HistoryContext:
     """The past of a window as `model` encodes it."""
-    return model.encode_history(split_memory(window.history, window.anchor, model.config.history_sizes))
+    return model.encode_history(split_memory(window.history, window.anchor, model.config.history_sizes, window.age))
 
 
 def flow_loss(
@@ -145,9 +150,9 @@ def flow_loss(
     draws: Sequence[int],
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Flow matching at every level of the pyramid: |v(z_sigma) - (start - end)|^2, the mean over levels.
+    """Flow matching at every level of the pyramid: w |v(z_sigma) - (start - end)|^2, the mean over levels.
 
-    `draws[s]` noise draws of level s share the context.
+    `draws[s]` noise draws of level s share the context. w is the window's weight, averaged over what a cell covers.
     """
     errors = []
     for index, (level, count) in enumerate(zip(levels, draws, strict=True)):
@@ -157,17 +162,18 @@ def flow_loss(
         sigma = draw_sigmas(len(clean), clean.device, generator)
         z = torch.lerp(end, start, _as_rows(sigma))
         velocity = model(z, level.timestep(sigma), context, window.actions.repeat_interleave(count, dim=0))
-        errors.append(F.mse_loss(velocity.float(), start - end))
+        weight = window.weight.repeat_interleave(count, dim=0)
+        errors.append(_weighted_error(velocity.float(), start - end, weight))
     return torch.stack(errors).mean(), {f"level_{s}": error.detach() for s, error in enumerate(errors)}
 
 
 def rollout_loss(
     model: VideoDiT, window: Window, levels: Sequence[Level], generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor], Tensor]:
-    """Flow matching on what playing computes: |v(z) - (z - end) / LOCAL_SIGMA|^2, the mean over levels.
+    """Flow matching on what playing computes: w |v(z) - (z - end) / LOCAL_SIGMA|^2, the mean over levels.
 
     One Euler step a level, each level starting from what the one before made, not from the truth; with the true
-    velocity every step lands on the true end of its level.
+    velocity every step lands on the true end of its level. w as in `flow_loss`.
 
     Returns:
         loss, figures, and the chunk that was made, (B, C, 1, h, w), without gradients.
@@ -178,7 +184,8 @@ def rollout_loss(
     def velocity(z: Tensor, timestep: float) -> Tensor:
         index = len(errors)
         made = model(z, torch.full((len(z),), timestep, device=z.device), context, window.actions)
-        errors.append(F.mse_loss(made.float(), (z - true_end(z, clean, levels, index)) / LOCAL_SIGMA))
+        wanted = (z - true_end(z, clean, levels, index)) / LOCAL_SIGMA
+        errors.append(_weighted_error(made.float(), wanted, window.weight))
         return made.detach()
 
     noise, shape = _fresh_noise(window, generator), tuple(clean.shape)
@@ -194,9 +201,10 @@ def ode_loss(
     steps: int,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """|(start - LOCAL_SIGMA v_student(start)) - end|^2, the mean over levels: one step where the teacher takes `steps`.
+    """w |(start - LOCAL_SIGMA v_student(start)) - end|^2, the mean over levels: one step where the teacher takes
+    `steps`.
 
-    start and end are the teacher's own, of one chunk from noise to clean (ODE initialisation).
+    start and end are the teacher's own, of one chunk from noise to clean (ODE initialisation); w as in `flow_loss`.
     """
     with torch.no_grad():
         known = remember(teacher, window)
@@ -207,7 +215,7 @@ def ode_loss(
         with torch.no_grad():
             end = euler(lambda z, i: _velocity(teacher, z, level, sigmas[i], known, window), start, sigmas)
         made = start - LOCAL_SIGMA * _velocity(student, start, level, LOCAL_SIGMA, context, window)
-        errors.append(F.mse_loss(made, end))
+        errors.append(_weighted_error(made, end, window.weight))
         return end
 
     shape = tuple(window.clean.shape)
@@ -285,18 +293,19 @@ def critic_loss(
     *,
     recorded: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Flow matching on what the student makes, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
+    """Flow matching on what the student makes, with w = 1, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
 
     R1 is approximate: (D(real) - D(real + 0.1 noise))^2. D judges re-noised full-size chunks after the same past.
 
     Args:
         recorded: the first so many rows have a recorded past. D sees no others: where the student has long played on
-            by itself, what does not follow from the past would be the real chunk.
+            by itself, what does not follow from the past would be the real chunk. With 0 there is no D.
     """
     context = remember(critic.score, window)
-    flow, figures = flow_loss(
-        critic.score, context, window._replace(clean=chunk_BC1hw.detach()), levels, [1] * len(levels), generator
-    )
+    students = window._replace(clean=chunk_BC1hw.detach(), weight=torch.ones_like(window.weight))
+    flow, figures = flow_loss(critic.score, context, students, levels, [1] * len(levels), generator)
+    if not recorded:
+        return flow, figures
     context, window, chunk = _first(context, recorded), window.first(recorded), chunk_BC1hw[:recorded].detach()
     last = len(levels) - 1
     sigma = _judged_sigmas(recorded, chunk.device, 1.0, generator)
@@ -328,22 +337,17 @@ def judged_loss(
 
 
 def regression_loss(chunk_BC1hw: Tensor, window: Window, near_B: Tensor) -> Tensor:
-    """|x - real chunk|^2, the mean over rows that are `near`: keeps a student near the truth where its past still
-    tells what comes (DMD 1, arXiv 2311.18828)."""
-    errors = (chunk_BC1hw - window.clean.float()).square().mean(dim=(1, 2, 3, 4))
+    """w |x - real chunk|^2, the mean over rows that are `near`: keeps a student near the truth where its past still
+    tells what comes (DMD 1, arXiv 2311.18828). w is the window's weight."""
+    errors = (window.weight * (chunk_BC1hw - window.clean.float()).square()).mean(dim=(1, 2, 3, 4))
     return (errors * near_B).sum() / near_B.sum()
 
 
-def outcome_loss(network: OutcomeNetwork, case: Case, generator: torch.Generator) -> tuple[Tensor, dict[str, Tensor]]:
+def outcome_loss(network: OutcomeNetwork, case: Case) -> tuple[Tensor, dict[str, Tensor]]:
     """-y log p - (1 - y) log(1 - p), the mean over rows: y is 0.99 if the row's event came, else 0.01; p is the sigmoid
-    of its logit.
-
-    The latents of half the rows are corrupted like a generated history.
+    of its logit - offset.
     """
-    x = case.latents.float()
-    spoilt = torch.rand(len(x), device=x.device, generator=generator) < SPOILT
-    x = torch.where(_as_rows(spoilt), corrupt(drop_history(x, generator), generator), x)
-    logits = network(x, case.actions).float().gather(1, case.event[:, None])[:, 0]
+    logits = network(case.latents.float(), case.actions).float().gather(1, case.event[:, None])[:, 0] - case.offset
     told = ((logits > 0) == (case.came > 0)).float().mean()
     return F.binary_cross_entropy_with_logits(logits, (1 - DOUBT) * case.came + DOUBT / 2), {"told": told}
 
@@ -357,6 +361,13 @@ def _tell_apart(
     penalty = F.mse_loss(of_real, of_shaken) / noise**2
     told = (of_real > of_made).float().mean()
     return versus, penalty, {"versus": versus.detach(), "penalty": penalty.detach(), "told": told}
+
+
+def _weighted_error(found: Tensor, wanted: Tensor, weight_B11hw: Tensor) -> Tensor:
+    """The mean of w |found - wanted|^2, w averaged over the cells that each of theirs covers."""
+    while weight_B11hw.shape[-1] > found.shape[-1]:
+        weight_B11hw = halve(weight_B11hw)
+    return (weight_B11hw * (found - wanted).square()).mean()
 
 
 class Renoised(NamedTuple):

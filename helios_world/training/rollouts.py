@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from helios_world.training.corruption import drop_history
-from helios_world.training.data import Window, WindowSource
+from helios_world.training.data import Window, WindowSource, draw_ends
 
 
 class RolloutPool:
@@ -41,7 +41,8 @@ class RolloutPool:
         over = (first[following] != first[self._end_B]) | (following == self._end_B)
         over |= torch.rand(rows, device=device, generator=generator) < 1 / length
         history = torch.cat([self.window.history[:, :, 1:], made_BC1hw.to(self.window.history.dtype)], dim=2)
-        kept = Window(history, self.window.anchor, *self._source.target(following))
+        target, weight = self._source.target(following), self._source.weight(following)
+        kept = Window(history, self.window.anchor, *target, self.window.age + 1, weight)
         self._end_B = torch.where(over, fresh_end, following)
         self.played_B = torch.where(over, 0, self.played_B + 1)
         self.window = Window(
@@ -53,6 +54,6 @@ class RolloutPool:
 
     def _fresh(self, rows: int, generator: torch.Generator) -> tuple[Tensor, Window]:
         """Recorded moments; some with a short past, as after a start from an image."""
-        pick = torch.randint(len(self._ends), (rows,), device=self._ends.device, generator=generator)
-        window = self._source.draw(self._ends[pick], generator)
-        return self._ends[pick], window._replace(history=drop_history(window.history, generator))
+        ends = draw_ends(self._source.recording, self._ends, rows, generator)
+        window = self._source.draw(ends, generator)
+        return ends, window._replace(history=drop_history(window.history, generator))

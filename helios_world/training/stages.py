@@ -25,13 +25,12 @@ from helios_world.sampling.schedule import pyramid_levels
 from helios_world.training.calibration import fit_line, score
 from helios_world.training.cases import Cases
 from helios_world.training.critic import Critic
-from helios_world.training.data import Recording, Window, WindowSource
+from helios_world.training.data import Recording, Window, WindowSource, draw_ends
 from helios_world.training.discriminator import Discriminator
 from helios_world.training.loop import Length, Loss, Player, Schedule, training_loop
 from helios_world.training.lora import add_adapters
 from helios_world.training.losses import (
     autoencoder_loss,
-    corrupt_past,
     critic_loss,
     decoder_loss,
     discriminator_loss,
@@ -42,6 +41,7 @@ from helios_world.training.losses import (
     pyramid_flow_loss,
     regression_loss,
     rollout_loss,
+    spoil_past,
     student_chunk,
 )
 from helios_world.training.probe_loss import ProbeSource, find_places, probe_loss
@@ -172,7 +172,7 @@ def train_outcome(
     network.bias.copy_(torch.tensor(cases.log_odds()))  # near enough for weights that are saved on the way
 
     def loss(generator: torch.Generator, progress: float) -> Loss:
-        return outcome_loss(network, cases.draw(args.batch, generator), generator)
+        return outcome_loss(network, cases.draw(args.batch, generator))
 
     player = Player(network, loss, _schedule(args), path)
     training_loop([player], Length(args.iterations, args.minutes), seed=args.seed + 4, rank=rank)
@@ -232,15 +232,15 @@ class Batches:
 
     def recorded(self, generator: torch.Generator) -> Window:
         """Recorded moments, their past as it was."""
-        pick = torch.randint(len(self._ends), (self._args.batch,), device=self._ends.device, generator=generator)
-        return self._source.draw(self._ends[pick], generator)
+        ends = draw_ends(self._source.recording, self._ends, self._args.batch, generator)
+        return self._source.draw(ends, generator)
 
     def mixed(self, generator: torch.Generator) -> Window:
         """Recorded moments with a corrupted past, then those of the pool as they were played."""
-        window = corrupt_past(self.recorded(generator), generator)
+        window = spoil_past(self.recorded(generator), generator, corruption=self._args.corruption)
         if self.pool is None:
             return window
-        return Window(*(torch.cat([a.float(), b.float()]) for a, b in zip(window, self.pool.window, strict=True)))
+        return Window(*(torch.cat(pair) for pair in zip(window, self.pool.window, strict=True)))
 
     def near(self) -> torch.Tensor:
         """Which rows of `mixed` the truth is asked of: recorded ones, and those that have not played on for long."""
@@ -265,7 +265,8 @@ def _base_players(args: argparse.Namespace, model: VideoDiT, batches: Batches, p
         compile_blocks(model)
 
     def loss(generator: torch.Generator, progress: float) -> Loss:
-        taught, figures = pyramid_flow_loss(model, batches.recorded(generator), levels, args.draws, generator)
+        window = batches.recorded(generator)
+        taught, figures = pyramid_flow_loss(model, window, levels, args.draws, generator, corruption=args.corruption)
         if batches.pool is None:
             return taught, figures
         played, errors, chunks = rollout_loss(model, batches.pool.window, levels, generator)
@@ -297,6 +298,7 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
     if kept.is_file():
         load_into(critic, kept)
     critic.requires_grad_(True)
+    judging = args.batch if args.adversary_from < 1 else 0  # rows that the critic's heads see
     _adapt(args, model, critic.score)
     if args.compile:
         compile_blocks(model, teacher, critic.score)
@@ -306,7 +308,7 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
         with torch.no_grad():
             chunk = student_chunk(model, window, levels, steps, generator)
         batches.advance(chunk, progress, generator)
-        return critic_loss(critic, chunk, window, levels, generator, recorded=args.batch)
+        return critic_loss(critic, chunk, window, levels, generator, recorded=judging)
 
     def distil(generator: torch.Generator, progress: float) -> Loss:
         window = batches.mixed(generator)

@@ -9,13 +9,16 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from helios_world.config import PRESETS, AutoencoderConfig, OutcomeConfig, SamplerConfig, TransformerConfig
 from helios_world.errors import UserError, check_name
+from helios_world.pack import TRANSFORMER
 from helios_world.training.facts import read_facts, scene_dim
 from helios_world.training.recipe import STAGES
 
@@ -23,7 +26,8 @@ if TYPE_CHECKING:
     from helios_world.training.ranks import Rank
 
 CHOICES = ("all", "autoencoder", "decoder", *STAGES, "probe")
-BESIDE = ("outcome", "probe")  # stages whose config stands beside that of the world, in a file of its own
+PIXEL_STAGES = ("all", "autoencoder", "decoder", "probe")  # those that learn from frames: all are on the device
+BESIDE = ("decoder", "outcome", "probe")  # stages whose config stands beside that of the world, in a file of its own
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,6 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--data", type=Path, nargs="+", required=True, help="folders made by helios-world collect, one for each scene"
+    )
+    parser.add_argument(
+        "--shares", type=float, nargs="+", help="of each scene in the transformer's batches (default: as its frames)"
     )
     parser.add_argument("--run", type=Path, required=True, help="run folder: weights, config and logs")
     parser.add_argument("--stage", default="all", choices=CHOICES, help="(default: all: autoencoder, then base)")
@@ -65,18 +72,37 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--ema", type=float, help="of the averaged weights (default: the stage's)")
     parser.add_argument("--teacher-steps", type=int, default=8, help="ode: of the teacher at each level (default: 8)")
     parser.add_argument("--critic-turns", type=int, default=5, help="distil: of the critic to one of the student (5)")
-    parser.add_argument("--adversary-from", type=float, default=0.2, help="distil, decoder: share before it (0.2)")
+    parser.add_argument(
+        "--adversary-from", type=float, default=0.2, help="distil, decoder: share before it; 1 leaves it out (0.2)"
+    )
     parser.add_argument("--regression", type=float, default=1.0, help="distil: weight of the error to the truth (1)")
     parser.add_argument("--near", type=int, default=0, help="distil: chunks of its own play under it as well (0)")
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters that learn for the blocks (0: none)")
     parser.add_argument("--gradient-checkpointing", action="store_true", help="compute blocks twice, keep them once")
+    _add_ablations(parser)
     parser.add_argument("--dry-run", action="store_true", help="print the config and stop")
+
+
+def _add_ablations(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group(
+        "ablations", "The recipe without one of its ideas. Give the same to every stage of a run."
+    )
+    group.add_argument("--no-anchor", dest="anchor", action="store_false", help="history without the anchor")
+    group.add_argument("--no-corruption", dest="corruption", action="store_false", help="learn from clean histories")
+    group.add_argument("--positions", default="relative", help="relative or absolute, of the anchor (relative)")
+    group.add_argument(
+        "--history-sizes",
+        type=int,
+        nargs=3,
+        metavar=("LONG", "MID", "RECENT"),
+        help="latent frames of memory (default: the preset's)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     transformer, autoencoder = PRESETS[check_name("preset", args.preset, PRESETS)]
     scenes = [read_facts(folder)["scene"] for folder in args.data]
-    transformer = replace(transformer, scene_dim=scene_dim(scenes))
+    transformer = _ablated(args, replace(transformer, scene_dim=scene_dim(scenes)))
     stage = args.stage if args.stage in STAGES else "base"
     for name, value in vars(STAGES[stage]).items():
         if getattr(args, name) is None:
@@ -92,6 +118,8 @@ def run(args: argparse.Namespace) -> int:
     for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1), ("lora", 0)):
         if getattr(args, name) < lowest:
             raise UserError(f"{name} is {getattr(args, name):g}: must be at least {lowest}")
+    _check_shares(args.shares, scenes)
+    _check_run(args, config)
     if args.dry_run:
         print(json.dumps(config, indent=1))
         return 0
@@ -105,6 +133,42 @@ def run(args: argparse.Namespace) -> int:
             (args.run / name).write_text(json.dumps(config, indent=1) + "\n", encoding="utf-8")
         train(args, stage, transformer, autoencoder, rank)
     return 0
+
+
+def _check_shares(shares: Sequence[float] | None, scenes: Sequence[str]) -> None:
+    if shares is None:
+        return
+    if len(shares) != len(scenes):
+        raise UserError(f"{len(shares)} shares for {len(scenes)} data sets: give one for each")
+    if not all(0 < share < math.inf for share in shares):
+        raise UserError(f"shares are {', '.join(f'{share:g}' for share in shares)}: must be positive")
+
+
+def _check_run(args: argparse.Namespace, config: dict[str, Any]) -> None:
+    """Stages of a run make one network: as it began to learn, it goes on."""
+    path = args.run / "config.json"
+    if args.stage in BESIDE or not (path.is_file() and (args.run / TRANSFORMER).is_file()):
+        return
+    before, now = (_ideas(said) for said in (json.loads(path.read_text(encoding="utf-8")), config))
+    for name, value in now.items():
+        if before[name] != value:
+            raise UserError(
+                f"{path} has {name} {json.dumps(before[name])}, not {json.dumps(value)}: give the same options to every"
+                " stage of a run, or another --run"
+            )
+
+
+def _ideas(config: dict[str, Any]) -> dict[str, Any]:
+    """What all stages of a run have in common, by name, as JSON has it."""
+    transformer = TransformerConfig.from_dict(config["transformer"]).to_dict()
+    levels, corruption = len(config["sampler"]["steps"]), config["arguments"].get("corruption", True)
+    common = {"scenes": config["scenes"], **transformer, "levels": levels, "corruption": corruption}
+    return json.loads(json.dumps(common))
+
+
+def _ablated(args: argparse.Namespace, config: TransformerConfig) -> TransformerConfig:
+    sizes = config.history_sizes if args.history_sizes is None else tuple(args.history_sizes)
+    return replace(config, anchor=args.anchor, positions=args.positions, history_sizes=sizes)
 
 
 def _outcome_config(transformer: TransformerConfig, autoencoder: AutoencoderConfig) -> OutcomeConfig:
@@ -137,8 +201,12 @@ def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_
     torch.set_float32_matmul_precision("high")
     torch.manual_seed(args.seed)
     began = time.monotonic()
-    recording = load_recordings(args.data, rank.device, part=rank.index, parts=rank.count)
-    print(f"{len(recording.first)} frames on {rank.device} after {time.monotonic() - began:.0f} s", flush=True)
+    mapped = args.stage not in PIXEL_STAGES
+    recording = load_recordings(
+        args.data, rank.device, part=rank.index, parts=rank.count, mapped=mapped, shares=args.shares
+    )
+    place = "disk" if mapped else rank.device
+    print(f"{len(recording.first)} frames on {place} after {time.monotonic() - began:.0f} s", flush=True)
     if args.stage == "probe":
         train_probe(args, recording, rank)
         return
