@@ -8,6 +8,7 @@ from typing import Any
 
 from helios_world.card import WorldCard
 from helios_world.errors import HeliosWorldError
+from helios_world.snapshot import scene_and_seed
 from helios_world.world import Start
 
 PATIENCE = 4.0  # seconds between restarts of a generator that keeps dying
@@ -113,6 +114,17 @@ class Link:
         """Starts the scene again."""
         self.seed = seed
         self.stream.reset(self._scene, seed, self._start)
+
+    def load(self, snapshot: bytes) -> None:
+        """Goes on with a world that was saved: its scene and seed are what `reset` starts again.
+
+        Raises:
+            UserError: it is damaged, too large, or of a scene that this world does not have.
+        """
+        scene, seed = scene_and_seed(snapshot)
+        scene = self.card.check_scene(scene)
+        self.stream.load(snapshot)
+        self._scene, self.seed = scene, seed
 
     def _keep_alive(self, now: float) -> None:
         try:

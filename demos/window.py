@@ -213,6 +213,9 @@ class Window:
         self._known = card
         self._controller = self._steer(card)
         self._keyboard = Keyboard(check_bindings(card.bindings, card.buttons, RESERVED))
+        self._name(card)
+
+    def _name(self, card: WorldCard) -> None:
         pygame.display.set_caption(f"Helios World: {card.name}, {self.link.scene}")
 
     def _take(self, shown: Any, now: float) -> None:
@@ -364,11 +367,12 @@ class Window:
 
     def _restore(self, data: bytes) -> None:
         try:
-            self.link.stream.load(data)
+            self.link.load(data)
         except UserError as error:
             self.say(str(error))
         else:
             self._anchor = None
+            self._name(self._known)
             self.say("loaded")
 
     def _write_save(self, data: bytes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from helios_world.world import WorldModel, WorldState
 
 FORMAT = "helios-world-snapshot-1"
 SUFFIX = ".world"
+_DAMAGED = (KeyError, TypeError, ValueError, OverflowError, RecursionError)
 _MOST = 1 << 63  # what a message counts up to; chunks end at half of it, so that a world can go on
 
 
@@ -40,14 +42,12 @@ def load_snapshot(model: WorldModel, data: bytes) -> WorldState:
     from safetensors.numpy import load
 
     try:
-        arrays = load(bytes(data))
-        size = int.from_bytes(data[:8], "little")
-        header = json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["helios"])
+        arrays, header = load(bytes(data)), _header(data)
         kind, world = header["format"], header["world"]
         scene, seed, chunk = str(header["scene"]), int(header["seed"]), int(header["chunk"])
         first, words = bool(header.get("first", False)), header.get("prompts")
-    except (SafetensorError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-        raise UserError(f"snapshot is damaged or not one of ours ({type(error).__name__}: {error})") from None
+    except (SafetensorError, *_DAMAGED) as error:
+        raise _damaged(error) from None
     if kind != FORMAT:
         raise UserError(f"snapshot has format {kind!r}: this version reads {FORMAT!r}")
     if world != model.card.name:
@@ -57,6 +57,24 @@ def load_snapshot(model: WorldModel, data: bytes) -> WorldState:
         raise UserError("snapshot is damaged: its chunk, its seed or the chunk of its prompts is out of range")
     head = WorldState(None, None, model.card.check_scene(scene), seed, chunk, prompts, first)
     return model.from_arrays(arrays, head)
+
+
+def scene_and_seed(data: bytes) -> tuple[str, int]:
+    """Of the world in `data`, without reading it. UserError if there is no telling."""
+    try:
+        header = _header(data)
+        return str(header["scene"]), int(header["seed"])
+    except _DAMAGED as error:
+        raise _damaged(error) from None
+
+
+def _header(data: bytes) -> Any:
+    size = int.from_bytes(data[:8], "little")
+    return json.loads(json.loads(data[8 : 8 + size])["__metadata__"]["helios"])
+
+
+def _damaged(error: Exception) -> UserError:
+    return UserError(f"snapshot is damaged or not one of ours ({type(error).__name__}: {error})")
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 
 from helios_world import UserError, WorldEngine
 from helios_world.card import WorldCard
-from helios_world.snapshot import dump_snapshot, load_snapshot, write_bytes
+from helios_world.snapshot import dump_snapshot, load_snapshot, scene_and_seed, write_bytes
 from helios_world.testing import FAKE_CARD, FakeWorldModel
 
 MODEL = FakeWorldModel()
@@ -26,6 +26,15 @@ def test_a_state_survives_the_round_trip():
     back = load_snapshot(MODEL, dump_snapshot(MODEL, state))
     assert (back.scene, back.seed, back.chunk) == ("hall", 7, 4)
     assert np.array_equal(back.history, state.history) and np.array_equal(back.anchor, state.anchor)
+
+
+def test_scene_and_seed_are_told_without_the_world():
+    data = dump_snapshot(MODEL, state_after(1))
+    size = int.from_bytes(data[:8], "little")
+    assert scene_and_seed(data[: 8 + size]) == ("hall", 7)
+    for damaged in (b"", b"01234567", data[: size // 2], data.replace(b'\\"seed', b'\\"seen')):
+        with pytest.raises(UserError, match="damaged"):
+            scene_and_seed(damaged)
 
 
 def test_the_same_state_gives_the_same_bytes():

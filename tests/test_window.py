@@ -176,6 +176,24 @@ def test_quick_save_and_load_go_through_one_file(open_window, clock, tmp_path):
     assert window.link.stream.loads == [path.read_bytes()]
 
 
+def test_what_was_loaded_is_what_is_started_again(open_window, clock, tmp_path):
+    window = open_window()
+    turn(window, clock)
+    saved = WorldEngine(FakeWorldModel()).open("hall", seed=7)[0].snapshot()
+    path = tmp_path / "saves" / "fake.world"
+    path.parent.mkdir()
+    for damaged in (b"", saved[:100]):
+        path.write_bytes(damaged)
+        window.handle(key(pygame.K_F9)[0])
+        assert "damaged" in window._toast and window.link.seed == 0
+    path.write_bytes(saved)
+    window.handle(key(pygame.K_F9)[0])
+    assert (window.link.scene, window.link.seed) == ("hall", 7)
+    assert pygame.display.get_caption()[0] == "Helios World: fake, hall"
+    window.handle(key(pygame.K_r, pygame.KMOD_LSHIFT)[0])
+    assert window.link.stream.starts[-1] == ("hall", 7)
+
+
 def test_a_save_that_cannot_be_written_is_said(open_window, clock, tmp_path):
     window = open_window()
     turn(window, clock)
