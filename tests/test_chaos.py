@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from helios_world.action import Action
+from helios_world.bridge import protocol
 from helios_world.bridge.client import RemoteSession
 from helios_world.bridge.stream import WorldStream
 from helios_world.engine import WorldEngine
@@ -159,6 +160,31 @@ def test_a_stream_plays_on_soon_after_the_line_is_good_again(proxy, weather):
     play(stream, 0.8)
     proxy.set(**asdict(Weather()))
     assert frames_after(stream, 4)[-1] < 1.0
+    stream.close()
+
+
+@pytest.mark.parametrize("lost", [protocol.Act, protocol.Frames, protocol.Restore])
+def test_a_stream_asks_again_for_what_the_line_swallowed_though_the_server_talks_on(address, monkeypatch, lost):
+    """Pings are answered all the time: it is not silence that tells."""
+    stream, swallowed = WorldStream(address), []
+    stream.start(seed=3)
+    play(stream, 0.7)
+
+    def swallowing(method):
+        def call(stream, message, *rest):
+            if not swallowed and isinstance(message, lost) and getattr(message, "wanted", 1):
+                swallowed.append(message)
+                return True
+            return method(stream, message, *rest)
+
+        return call
+
+    for name in ("_send", "_receive"):
+        monkeypatch.setattr(WorldStream, name, swallowing(getattr(WorldStream, name)))
+    if lost is protocol.Restore:
+        stream.load(stream._origin.snapshot)
+    assert frames_after(stream, 12)[-1] < 2.0 and swallowed
+    assert (stream.status, stream.message) == ("playing", "")
     stream.close()
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helios_world.bridge import protocol
-from helios_world.bridge.stream import BEGINNING, SILENCE
+from helios_world.bridge.patience import BEGINNING, SILENCE
 from helios_world.errors import ProtocolError
 from helios_world.gateway import wire
 from helios_world.gateway.relay import Relay

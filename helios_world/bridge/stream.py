@@ -20,7 +20,7 @@ from helios_world.bridge.client import NAME, close_socket, error_of, open_socket
 from helios_world.bridge.door import saving_interval
 from helios_world.bridge.keys import ClientKeys
 from helios_world.bridge.line import Line
-from helios_world.bridge.patience import Patience
+from helios_world.bridge.patience import BEGINNING, MOST, Patience, lost_after
 from helios_world.bridge.player import ChunkPlayer, Shown
 from helios_world.bridge.score import Score
 from helios_world.bridge.stats import StreamStats, percentiles
@@ -29,8 +29,6 @@ from helios_world.errors import ProtocolError, ServerError, UserError
 from helios_world.mouse import STILL
 from helios_world.world import Start
 
-SILENCE = 1.5  # seconds without a word after which we say that the server is lost; slow worlds get three chunks more
-BEGINNING = 300.0  # seconds that the first chunks may take, while nothing tells how slow the world is
 _PING = 0.2  # seconds of silence between pings
 _REFUSALS = 3  # of a world to go on with, until it is given up
 _RESEND = 0.1  # seconds after which held buttons are said again
@@ -116,6 +114,8 @@ class WorldStream:
         self._ticket = ticket
         self._request = 0
         self._begun = 0  # request number of an unanswered Reset or Restore
+        self._since = math.inf  # when it, or the next chunk, was asked for; until it comes
+        self._known = self._spoilt = False  # how slow that may be; whether something on this line could not be read
         self._inviting: dict[int, str] = {}  # unanswered Invites: their verbs
         self._broadcast = 0  # the server's port for spectators
         self._saving: dict[int, bool] = {}  # unanswered Snapshots: True for one of the player's own
@@ -228,7 +228,7 @@ class WorldStream:
         stalled, self._ticked_at = now - self._ticked_at > _STALL, now
         self._drain(now)
         if stalled:
-            self._heard_at = now
+            self._heard_at, self._since = now, max(self._since, now)
         self._watch(now)
         if self._live and not self._begun:
             self._drive(now)
@@ -288,6 +288,7 @@ class WorldStream:
         self._line = Line(open_socket(self._address, self._keys))
         self._welcomed = self._live = False
         self._begun, self._saving, self._inviting = 0, {}, {}
+        self._since, self._spoilt = math.inf, False
         self._changes.clear()
         self._opened_at = self._pinged_at = now
         self._send(protocol.Hello(protocol.VERSION, NAME, self._ticket, codecs.available()))
@@ -301,22 +302,28 @@ class WorldStream:
         self.message = why
 
     def _watch(self, now: float) -> None:
-        """Finds out whether the server is there, and tells it that we are. A short silence is not worth a word."""
+        """Is the server there, and did it get what we asked for? A short silence is not worth a word."""
         silent = now - max(self._heard_at, self._opened_at)
         if self._line.broke():
             self._lose(now, f"lost the server at {self._address}: waiting for it")
-        elif silent > (BEGINNING if self._begins else self._patience.limit(greeted=self._welcomed)):
+        elif silent > self._limit(BEGINNING if self._begun else MOST) or now - self._since > self._limit(BEGINNING):
             self._patience.tried()
             self._connect(now)
         elif self._welcomed and min(silent, now - self._pinged_at) >= _PING:
             self._pinged_at = now
             self._send(protocol.Ping(now))
-        if not self._lost and now - self._heard_at > patience(self._begins, list(self._seconds)[-4:]):
+        if not self._lost and now - self._heard_at > lost_after(self._begins, list(self._seconds)[-4:]):
             self._say_lost(f"no answer from {self._address}: waiting for it")
 
     @property
     def _begins(self) -> bool:
-        return bool(self._begun) or (self._live and not self._seconds)
+        """Whether nothing tells how long the server may take."""
+        return bool(self._begun and not self._known) or (self._live and not self._seconds)
+
+    def _limit(self, most: float) -> float:
+        if self._begins and not self._spoilt:
+            return BEGINNING
+        return self._patience.limit(greeted=self._welcomed, most=most)
 
     def _send(self, message: protocol.Message) -> bool:
         """False if the connection takes nothing more; the silence that follows ends it."""
@@ -338,6 +345,7 @@ class WorldStream:
                 self._receive(message, now)
             except ProtocolError as error:
                 self.message = f"{self._address} sent what is no message: {error}"
+                self._spoilt = True
                 self._ask_again()
 
     def _receive(self, message: protocol.Message, now: float) -> None:
@@ -388,7 +396,8 @@ class WorldStream:
     def _begin(self, what: _Begin | _Kept) -> None:
         """Sends the request for a world. What still comes of the old one is not shown."""
         self._request += 1
-        self._begun = self._request
+        self._begun, self._since = self._request, self._clock()
+        self._known = isinstance(what, _Kept) and bool(self._seconds)
         self._changes.clear()
         if isinstance(what, _Kept):
             self._send(protocol.Restore(self._request, what.snapshot))
@@ -401,7 +410,7 @@ class WorldStream:
         if self._wish is not None:
             self._origin, self._wish = self._wish, None
         self._player.reset(chunk, self._origin.score)
-        self._begun, self._live, self._refusals = 0, True, 0
+        self._begun, self._since, self._live, self._refusals = 0, math.inf, True, 0
         self._resumed()
 
     def _resumed(self) -> None:
@@ -411,6 +420,7 @@ class WorldStream:
 
     def _refused(self, error: protocol.Error, now: float) -> None:
         self.message = error.message
+        self._spoilt |= error.code == "bad_message"
         self._saving.pop(error.request, None)
         self._inviting.pop(error.request, None)
         if error.code == "unknown_session":
@@ -418,7 +428,7 @@ class WorldStream:
         elif error.code in ("version", "handed_over"):
             raise error_of(error)
         elif error.request and error.request == self._begun:
-            self._begun, self._wish = 0, None
+            self._begun, self._since, self._wish = 0, math.inf, None
             if not self._live:
                 self._refusals += 1
                 if self._last is None or self._refusals > _REFUSALS:
@@ -435,7 +445,7 @@ class WorldStream:
                 self.hold(self.steer(wanted))
             if wanted and self._act(now, wanted):
                 self._player.asked(wanted, now - self._behind)
-                self._asked = (wanted, now)
+                self._asked, self._since = (wanted, now), now
         # A steered stream says nothing between two askings: what is said again there would count for the next chunk.
         if self._held and self.steer is None and now - self._acted_at >= _RESEND:
             self._act(now)
@@ -465,6 +475,7 @@ class WorldStream:
         if message.index:
             self._seconds.append(message.seconds)
             if message.index == self._asked[0]:
+                self._since = math.inf
                 self._trips.append(now - self._asked[1])
                 self._patience.answered(self._trips[-1])
         if now - self._autosaved_at >= self._autosave and False not in self._saving.values():
@@ -485,13 +496,3 @@ class WorldStream:
             while self._changes and self._changes[0][0] <= shown.seq:
                 self._key_to_pixels.append(now - self._changes.popleft()[1])
         return shown
-
-
-def patience(begins: bool, seconds: Iterable[float]) -> float:
-    """Seconds without a word after which a server counts as lost: a slow world answers late.
-
-    Args:
-        begins: a world is being started, or has made no chunk yet.
-        seconds: that its last chunks took.
-    """
-    return BEGINNING if begins else SILENCE + 3 * max(seconds, default=0.0)

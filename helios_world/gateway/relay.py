@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import replace
 
 from helios_world.bridge import protocol
-from helios_world.bridge.stream import patience
+from helios_world.bridge.patience import lost_after
 from helios_world.gateway.wire import LOST, Lost
 
 _PING = 1.0  # seconds between pings
@@ -115,7 +115,7 @@ class Relay:
     @property
     def _silence(self) -> float:
         begins = any(kind in (protocol.Reset, protocol.Restore) for _, kind in self._waiting.values())
-        return patience(begins or (self._welcomed and not self._seconds), self._seconds)
+        return lost_after(begins or (self._welcomed and not self._seconds), self._seconds)
 
     def _pass_request(self, message: protocol.Request) -> None:
         if len(self._waiting) >= _UNANSWERED:
