@@ -28,6 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--scene", help="scene whose game it is compared with (default: the world's first)")
     parser.add_argument("--trajectories", type=int, default=64, help="held-out recordings (default: 64)")
     parser.add_argument("--chunks", type=int, default=24, help="chunks predicted after each, up to 240 (default: 24)")
+    parser.add_argument("--context", type=int, help="real chunks before them (default: as many as the world remembers)")
     parser.add_argument("--rollouts", type=int, default=8, help="long rollouts, in one batch (default: 8)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long rollouts (default: 60)")
     parser.add_argument(
@@ -81,6 +82,8 @@ def _check(args: argparse.Namespace) -> None:
     for name in ("trajectories", "chunks", "rollouts", "tours"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}: must be at least 1")
+    if args.context is not None and args.context < 1:
+        raise UserError(f"context is {args.context}: must be at least 1")
     if not 1 <= args.seconds <= 3600:
         raise UserError(f"seconds is {args.seconds:g}: must be 1 to 3600")
     for name, suffix in (("sheet", ".png"), ("film", ".gif"), ("plot", ".png")):
@@ -96,7 +99,7 @@ def _near(args: argparse.Namespace, generator: Generator, reader: Reader | None)
     from helios_world.training.evaluation import compare, held_out
     from helios_world.training.probe_figures import Readings
 
-    context, t = generator.history_length, generator.card.frames_per_chunk
+    context, t = _context(args, generator), generator.card.frames_per_chunk
     _say(f"recording {args.trajectories} games of {args.scene}")
     real = held_out(args.scene, args.trajectories, (context + args.chunks) * t, args.seed)
     _say(f"predicting {args.chunks} chunks of them")
@@ -115,7 +118,7 @@ def _far(args: argparse.Namespace, generator: Generator, reader: Reader | None, 
     from helios_world.training.evaluation import held_out
     from helios_world.training.probe_figures import frechet_by_time
 
-    card, context, t = generator.card, generator.history_length, generator.card.frames_per_chunk
+    card, context, t = generator.card, _context(args, generator), generator.card.frames_per_chunk
     chunks = round(args.seconds / card.chunk_seconds)
     played = context + min(chunks, round(endurance.REAL_SECONDS / card.chunk_seconds))
     _say(f"{args.rollouts} long rollouts of {args.seconds:g} s")
@@ -155,6 +158,11 @@ def _apart(args: argparse.Namespace, generator: Generator, reader: Reader | None
     return {**figures, "outcomes": outcomes} if outcomes else figures
 
 
+def _context(args: argparse.Namespace, generator: Generator) -> int:
+    """Real chunks that the world goes on from."""
+    return args.context or generator.history_length
+
+
 def _command(args: argparse.Namespace) -> str:
     """What was run, with every number."""
     words = (
@@ -162,7 +170,7 @@ def _command(args: argparse.Namespace) -> str:
         f" --chunks {args.chunks} --rollouts {args.rollouts} --seconds {args.seconds:g} --tours {args.tours}"
         f" --dtype {args.dtype} --device {args.device} --seed {args.seed}"
     )
-    options = (("steps", args.steps), ("probe", args.probe))
+    options = (("context", args.context), ("steps", args.steps), ("probe", args.probe))
     return words + "".join(f" --{name} {value}" for name, value in options if value)
 
 

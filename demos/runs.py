@@ -52,7 +52,7 @@ def draw_runs(results: Mapping[str, Mapping[str, Any]], path: Path) -> None:
         axes.set_xticks(sorted(ticks), sorted(ticks))
         axes.minorticks_off()
         axes.grid(alpha=0.3)
-    axes.legend(fontsize=8)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside right center", fontsize=8)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path)
 
