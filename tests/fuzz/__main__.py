@@ -18,6 +18,7 @@ TARGETS = ("decoder", "router", "gateway")
 KEPT = Path(__file__).resolve().parent / "corpus"  # what fuzzing found, the smallest inputs for each path
 WATCHED = ["helios_world.bridge", "helios_world.gateway", "helios_world.snapshot", "helios_world.prompts"]
 LONGEST = 20_000  # bytes of one input
+MEMORY = 2048  # MiB that may be taken beyond those of the start
 
 
 def main(argv: list[str]) -> int:
@@ -44,6 +45,8 @@ def main(argv: list[str]) -> int:
 
 def fuzz(name: str, seconds: int, folder: Path, seed: int) -> None:
     """Does not return: libFuzzer ends the process, with code 0 when nothing failed."""
+    import resource
+
     import atheris
 
     with atheris.instrument_imports(include=WATCHED):
@@ -55,11 +58,13 @@ def fuzz(name: str, seconds: int, folder: Path, seed: int) -> None:
     write_inputs(given, getattr(seeds, name)())
     found.mkdir(parents=True, exist_ok=True)
     (KEPT / name).mkdir(parents=True, exist_ok=True)
+    # The peak that libFuzzer looks at has that of whoever started this process in it: exec keeps it (getrusage(2)).
+    began = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
     options = {
         "max_total_time": seconds,
         "max_len": LONGEST,
         "timeout": 20,
-        "rss_limit_mb": 2048,
+        "rss_limit_mb": began + MEMORY,
         "seed": seed,
         "artifact_prefix": f"{folder}/",
         "print_final_stats": 1,
