@@ -20,8 +20,11 @@ pytestmark = [pytest.mark.display, pytest.mark.slow]
 
 SCREEN = (800, 640)
 SMALL = (160, 128)  # what a screen picture is shrunk to before motion is measured
+PATIENCE = 3.0  # seconds from a key to its first move, at most
 LOOK = 0.03  # seconds between two looks at the screen: about twice per frame
-STARTS = 6  # that are looked at
+STARTS = 12  # that are looked at, at most
+CLEAR = 12  # small pixels that a picture must move before it counts: bare walls show less
+ENOUGH = 4  # clear motions to either side
 FARTHEST = 30  # small pixels that two looks may differ by
 
 
@@ -106,25 +109,31 @@ class Game:
             time.sleep(0.1)
         raise AssertionError(f"nothing happened within {seconds:g} s")
 
-    def small(self) -> np.ndarray:
-        """The picture now: grey, float, SMALL[1] x SMALL[0]."""
-        grey = self.display.picture()[self._view].mean(-1)
-        rows, columns = grey.shape[0] // SMALL[1], grey.shape[1] // SMALL[0]
-        return grey[: rows * SMALL[1], : columns * SMALL[0]].reshape(SMALL[1], rows, SMALL[0], columns).mean((1, 3))
+    def picture(self) -> np.ndarray:
+        return self.display.picture()[self._view]
 
     def motion(self, key: str | None, seconds: float) -> float:
-        """Small pixels that the picture moves to the right in all while `key` is held."""
-        looks = []
+        """Small pixels that the picture moves right while `key` is held, until `seconds` after its first move."""
+        looks = [self.picture()]
         if key:
             self.display.xdotool("keydown", key)
-        end = time.monotonic() + seconds
+        end = time.monotonic() + (PATIENCE if key else seconds)
         while time.monotonic() < end:
-            looks.append(self.small())
             time.sleep(LOOK)
+            now = self.picture()
+            if not np.array_equal(now, looks[-1]):
+                end = end if len(looks) > 1 else min(end, time.monotonic() + seconds)
+                looks.append(now)
         if key:
             self.display.xdotool("keyup", key)
         time.sleep(0.5)  # chunks already on their way are let pass
-        return sum(shift(a, b) for a, b in pairwise(looks) if not np.array_equal(a, b))
+        return sum(shift(a, b) for a, b in pairwise(map(small, looks)))
+
+    def start_anew(self) -> None:
+        """R, and the picture of another start."""
+        before = self.picture()
+        self.display.xdotool("key", "r")
+        self._wait(lambda: not np.array_equal(self.picture(), before))
 
     def children(self) -> list[int]:
         """Process ids of what the game started."""
@@ -134,6 +143,13 @@ class Game:
     def close(self) -> None:
         self.process.terminate()
         self.process.wait(15)
+
+
+def small(picture: np.ndarray) -> np.ndarray:
+    """A picture in grey, float, SMALL[1] x SMALL[0]."""
+    grey = picture.mean(-1)
+    rows, columns = grey.shape[0] // SMALL[1], grey.shape[1] // SMALL[0]
+    return grey[: rows * SMALL[1], : columns * SMALL[0]].reshape(SMALL[1], rows, SMALL[0], columns).mean((1, 3))
 
 
 def shift(before: np.ndarray, after: np.ndarray) -> int:
@@ -195,12 +211,12 @@ def test_turning_moves_the_picture_the_right_way(display, options, tmp_path):
     game = Game(display, options, tmp_path)
     try:
         still, left, right = [], [], []
-        for _ in range(STARTS):
+        while len(still) < STARTS and not (_count(left, 1) >= ENOUGH <= _count(right, -1)):
             time.sleep(0.7)
             still.append(game.motion(None, 0.6))
             left.append(game.motion("Left", 1.0))
             right.append(game.motion("Right", 1.0))
-            display.xdotool("key", "r")  # another start
+            game.start_anew()
         children = game.children()
         display.xdotool("key", "Escape")
         assert game.process.wait(10) == 0, "Esc must end the game"
@@ -209,8 +225,11 @@ def test_turning_moves_the_picture_the_right_way(display, options, tmp_path):
         game.close()
     measured = f"still {still}, left {left}, right {right}"
     print(measured)
-    # On a bare wall no motion can be seen: two thirds of the starts must show it, and the middle one.
-    enough = 2 * STARTS // 3
-    assert np.median(left) > 12 and sum(move > 12 for move in left) >= enough, measured
-    assert np.median(right) < -12 and sum(move < -12 for move in right) >= enough, measured
-    assert np.median(np.abs(still)) <= 2 and sum(abs(move) <= 6 for move in still) >= enough, measured
+    assert _count(left, 1) >= ENOUGH and _count(left, -1) <= 1, measured
+    assert _count(right, -1) >= ENOUGH and _count(right, 1) <= 1, measured
+    assert np.median(np.abs(still)) <= 2 and sum(abs(move) <= 6 for move in still) >= 2 * len(still) // 3, measured
+
+
+def _count(moves: list[int], sign: int) -> int:
+    """Clear motions to the right (1) or left (-1) among these."""
+    return sum(sign * move > CLEAR for move in moves)

@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from helios_world.device import mixed_precision, quick_format
 from helios_world.errors import UserError
 from helios_world.model.vae import VideoVAE
 from helios_world.training.collect import ARRAYS
@@ -184,8 +185,8 @@ def _upload(mapped: MappedFrames, device: torch.device) -> Tensor:
 
 
 @torch.no_grad()
-def encode_recording(vae: VideoVAE, recording: Recording, batch: int = 512) -> Tensor:
-    """Latents (n, C, h, w) bfloat16 of the chunk ending at every frame, so that windows can start anywhere.
+def encode_recording(vae: VideoVAE, recording: Recording, batch: int = 128) -> Tensor:
+    """Latents (n, C, h, w) of the chunk ending at every frame, so that windows can start anywhere.
 
     A chunk that would begin before its episode repeats the first frame. Frames on disk are uploaded for `batch` chunks
     at a time.
@@ -198,11 +199,12 @@ def encode_recording(vae: VideoVAE, recording: Recording, batch: int = 512) -> T
         begin = max(0, low + 1 - chunk)
         index = (ends[:, None] + steps).clamp(min=recording.first[ends][:, None]) - begin
         frames = recording.frames[begin : low + batch].to(ends.device)
-        with torch.autocast(ends.device.type, torch.bfloat16):
+        with mixed_precision(ends.device):
             part = vae.encode(frames[index])[:, :, 0]
         if latents is None:
-            latents = torch.empty((len(recording.first), *part.shape[1:]), dtype=torch.bfloat16, device=part.device)
-        latents[ends] = part.to(torch.bfloat16)
+            shape = len(recording.first), *part.shape[1:]
+            latents = torch.empty(shape, dtype=quick_format(part.device), device=part.device)
+        latents[ends] = part.to(latents.dtype)
     assert latents is not None, "a recording has frames"
     return latents
 

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from helios_world.checkpoint import save_weights
 from helios_world.config import Config
+from helios_world.device import mixed_precision
 from helios_world.training.lora import merge_adapters
 from helios_world.training.muon import Muon
 from helios_world.training.ranks import Rank
@@ -88,7 +89,7 @@ class Player:
         for optimizer, rates in zip(self._optimizers, self._base_rates, strict=True):
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * factor
-        with torch.autocast(rank.device.type, torch.bfloat16):
+        with mixed_precision(rank.device):
             loss, figures = self._loss(generator, progress)
         gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
         gradients = [g if g is None else _laid_out_as(p, g) for p, g in zip(self._parameters, gradients, strict=True)]

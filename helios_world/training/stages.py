@@ -15,6 +15,7 @@ import torch._inductor.config
 
 from helios_world.checkpoint import check_fit, load_into, load_weights, save_weights
 from helios_world.config import PROBE_SIZES, AutoencoderConfig, OutcomeConfig, ProbeConfig, TransformerConfig
+from helios_world.device import mixed_precision
 from helios_world.errors import UserError
 from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.outcome import EVENTS, OutcomeNetwork
@@ -129,7 +130,7 @@ def normalise(vae: VideoVAE, recording: Recording, ends: torch.Tensor, seed: int
     """Sets the latents' mean and deviation per channel, from at most 4096 chunks on each rank."""
     generator = torch.Generator(ends.device).manual_seed(seed + 1)
     pick = torch.randperm(len(ends), device=ends.device, generator=generator)[:4096]
-    with torch.autocast(ends.device.type, torch.bfloat16):
+    with mixed_precision(ends.device):
         parts = [vae.encode(recording.chunks(some, vae.config.frames)).float() for some in ends[pick].split(128)]
     latents = torch.cat(parts)
     vae.latent_mean.copy_(latents.mean(dim=(0, 2, 3, 4)))
