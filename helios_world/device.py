@@ -23,15 +23,15 @@ def pick_device(name: str) -> torch.device:
     return device
 
 
-def quick_format(device: torch.device) -> torch.dtype:
-    """The number format to train in: bfloat16 on a GPU; float32 on a CPU, since many have no bfloat16 units and
-    convolve thirty times slower with it."""
-    return torch.bfloat16 if device.type == "cuda" else torch.float32
+def quick_dtype(device: torch.device) -> str:
+    """The number format, of DTYPES, that suits a device: bfloat16 on a GPU; float32 on a CPU, since many have no
+    bfloat16 units and convolve thirty times slower with it."""
+    return "float32" if device.type == "cpu" else "bfloat16"
 
 
 def mixed_precision(device: torch.device) -> torch.autocast:
-    """A context in which float32 networks multiply in `quick_format(device)`."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=quick_format(device) is torch.bfloat16)
+    """A context in which float32 networks multiply in `quick_dtype(device)`."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=quick_dtype(device) == "bfloat16")
 
 
 def to_host(frames: torch.Tensor) -> Frames:

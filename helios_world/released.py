@@ -17,7 +17,7 @@ from torch import Tensor
 from helios_world.card import WorldCard
 from helios_world.clip import FRAMES_PER_LATENT, latents_of, video_chunks
 from helios_world.config import SamplerConfig
-from helios_world.device import DTYPES, pick_device, to_host
+from helios_world.device import DTYPES, pick_device, quick_dtype, to_host
 from helios_world.diffusers_layout import load_transformer, read_config, read_sampler
 from helios_world.drift import correct_history
 from helios_world.embeddings import PromptEmbeddings
@@ -249,7 +249,7 @@ def load_released(pack: Pack, options: EngineOptions) -> ReleasedGenerator:
 def _pick_dtype(name: str, device: torch.device) -> str:
     """The number format of this name; for "auto" bfloat16 on a GPU, else float32."""
     if name == "auto":
-        return "float32" if device.type == "cpu" else "bfloat16"
+        return quick_dtype(device)
     return check_name("dtype", name, ("auto", *DTYPES))
 
 

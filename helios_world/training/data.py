@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from helios_world.device import mixed_precision, quick_format
+from helios_world.device import DTYPES, mixed_precision, quick_dtype
 from helios_world.errors import UserError
 from helios_world.model.vae import VideoVAE
 from helios_world.training.collect import ARRAYS
@@ -203,7 +203,7 @@ def encode_recording(vae: VideoVAE, recording: Recording, batch: int = 128) -> T
             part = vae.encode(frames[index])[:, :, 0]
         if latents is None:
             shape = len(recording.first), *part.shape[1:]
-            latents = torch.empty(shape, dtype=quick_format(part.device), device=part.device)
+            latents = torch.empty(shape, dtype=DTYPES[quick_dtype(part.device)], device=part.device)
         latents[ends] = part.to(latents.dtype)
     assert latents is not None, "a recording has frames"
     return latents

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,6 +9,10 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
+
+# Its functions take group.WORLD as a default: imported while a group is open (by any optimiser) they would keep it, and
+# its threads then outlive the interpreter and abort the process (pytorch#190489).
+import torch.distributed.nn
 from torch import Tensor
 
 
@@ -64,9 +67,6 @@ def joined(device: str | None) -> Iterator[Rank]:
     own = torch.device(kind, int(os.environ["LOCAL_RANK"])) if kind == "cuda" else torch.device(kind)
     if kind == "cuda":
         torch.cuda.set_device(own)
-    # Its functions take group.WORLD as a default: imported later (by any optimiser) they would keep this group, whose
-    # threads then outlive the interpreter and abort the process (pytorch#190489).
-    importlib.import_module("torch.distributed.nn")
     dist.init_process_group("cpu:gloo,cuda:nccl" if kind == "cuda" else "gloo")
     rank = Rank(dist.get_rank(), dist.get_world_size(), own)
     try:
