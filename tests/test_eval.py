@@ -105,6 +105,10 @@ def test_drift_counts_what_collapsed_and_what_faded():
     made[1, 10:] = 128 + 20 * (np.arange(16) % 2)[:, None]  # stripes: sharp enough, but the picture is gone
     later = drift(watched(made), watched(real), chunk_seconds=1.0, seconds=(1,))
     assert (later["collapsed_rollouts"], later["faded_rollouts"]) == (0, 1)
+    assert (later["real_collapsed_rollouts"], later["real_faded_rollouts"]) == (0, 0)
+    real[0, 10:] = 128  # a plain wall, in the real game
+    walled = drift(watched(made), watched(real), chunk_seconds=1.0, seconds=(1,))
+    assert (walled["real_collapsed_rollouts"], walled["real_faded_rollouts"], walled["rollouts"]) == (1, 1, 2)
 
 
 def test_held_out_games_are_fixed_by_their_seed():

@@ -22,6 +22,7 @@ TIMES = (1, 10, 30, 60, 600, 3600)  # seconds at which long rollouts are looked 
 REAL_SECONDS = 60.0  # that the real game beside them is played for, at most
 LAST_SECONDS = 10.0  # of a rollout, by which its death is told
 LOOK = 9  # chunks up to a time that a look at it takes in
+DEATHS = ("collapsed", "faded", "stuck")
 LAST_CHUNKS = 4  # whose sharpness tells a collapse
 KEPT_BYTES = 2**31  # of frames that are kept, about: where all do not fit, that of every k-th chunk
 
@@ -136,29 +137,32 @@ def drift(made: Watched, real: Watched, chunk_seconds: float, seconds: Sequence[
 
     All real frames together are what they are compared with; a ratio to a look of 0 is None. `copy_last` is of the
     frames that rollouts began after, `data_mean` of the mean of all real frames: a world that shows these for ever.
+    `real_` counts are of the real games, by the rules for rollouts: someone may stand before a plain wall.
     """
     ends = chunks_at(seconds, chunk_seconds, made.ends[-1])
     mean = real.frames.mean(axis=(0, 1), dtype=np.float64)
     shown = {name: [seen(look, part.frames) for part in (made, real)] for name, look in LOOKS.items()}
     still = {name: [float(look(part).mean()) for part in (made.before, mean)] for name, look in LOOKS.items()}
     shown["change"], still["change"] = [made.changes, real.changes], [0.0, 0.0]
-    ratios, figures = {}, {}
+    ratios, real_ratios, figures = {}, {}, {}
     for name, (values, truth) in shown.items():
         usual = float(truth.mean()) or np.nan
-        ratios[name] = values / usual
+        ratios[name], real_ratios[name] = values / usual, truth / usual
         figures[f"{name}_to_real"] = {
             f"{s}_s": _rounded(ratios[name][:, made.up_to(end, LOOK)].mean()) for s, end in ends.items()
         }
         for who, value in zip(("copy_last", "data_mean"), still[name], strict=True):
             figures[f"{who}_{name}_to_real"] = _rounded(value / usual)
-    return figures | deaths(made, ratios, chunk_seconds)
+    floors = deaths(real, real_ratios, chunk_seconds)
+    floors = {f"real_{name}": count for name, count in floors.items() if name.removesuffix("_rollouts") in DEATHS}
+    return figures | deaths(made, ratios, chunk_seconds) | floors
 
 
 def _rounded(ratio: float) -> float | None:
     return round(float(ratio), 3) if np.isfinite(ratio) else None
 
 
-def deaths(made: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float) -> dict[str, Any]:
+def deaths(shown: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float) -> dict[str, Any]:
     """How many rollouts ended dead, by each rule, and when they died: since when a rule held until the end.
 
     `ratios` are looks (N, n) over those of the real game. A rollout has collapsed when its last four chunks have under
@@ -167,18 +171,19 @@ def deaths(made: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float
     """
     last = round(LAST_SECONDS / chunk_seconds)
     collapsed, faded, stuck = [], [], []
-    for index, end in enumerate(made.ends):
-        lately, whole = made.up_to(end, last), end >= last or end == made.ends[-1]
+    for index, end in enumerate(shown.ends):
+        lately, whole = shown.up_to(end, last), end >= last or end == shown.ends[-1]
         collapsed.append(ratios["sharpness"][:, max(0, index + 1 - LAST_CHUNKS) : index + 1].mean(axis=1) < 0.1)
         faded.append(whole & (ratios["contrast"][:, lately].mean(axis=1) < 1 / 3))
         stuck.append(faded[-1] & (ratios["change"][:, lately].mean(axis=1) < 0.1))
     dead = np.stack(collapsed, axis=1) | np.stack(stuck, axis=1)
-    times = np.array([np.inf if since is None else made.ends[since] * chunk_seconds for since in map(dead_since, dead)])
+    since = [dead_since(row) for row in dead]
+    times = np.array([np.inf if index is None else shown.ends[index] * chunk_seconds for index in since])
     first, median = (round(float(t), 1) if np.isfinite(t) else None for t in (times.min(), np.median(times)))
-    counts = {"collapsed": collapsed[-1], "faded": faded[-1], "stuck": stuck[-1]}
+    rules = zip(DEATHS, (collapsed, faded, stuck), strict=True)
     return {
-        **{f"{name}_rollouts": int(count.sum()) for name, count in counts.items()},
-        "rollouts": len(made.frames),
+        **{f"{name}_rollouts": int(rule[-1].sum()) for name, rule in rules},
+        "rollouts": len(shown.frames),
         "time_to_collapse_s": {"first": first, "median": median},
     }
 
