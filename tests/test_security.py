@@ -67,6 +67,19 @@ def test_nobody_else_comes_in(address, who):
         RemoteSession(address, timeout=0.6, keys=who)
 
 
+@pytest.mark.timeout(20)
+def test_who_is_refused_before_the_first_word_is_told_in_time(address, monkeypatch):
+    connect = RemoteSession._connect
+
+    def slowly(session):
+        connect(session)
+        session._line.wait(1000)  # until the server has broken the line, which then takes no word
+
+    monkeypatch.setattr(RemoteSession, "_connect", slowly)
+    with pytest.raises(ConnectionLost, match="no answer from"):
+        RemoteSession(address, timeout=0.6, keys=keys(EVE))
+
+
 def test_a_ticket_opens_nothing_for_another_key(address):
     remote = RemoteSession(address, keys=keys(ADA))
     remote.reset(seed=3)

@@ -197,7 +197,9 @@ class RemoteSession:
         self._line = Line(open_socket(self._address, self._keys))
 
     def _send(self, parts: list[bytes]) -> None:
-        self._line.socket.send_multipart(parts)
+        """A line that broke meanwhile takes nothing, and is not waited for: whoever asks for the reply finds out."""
+        with contextlib.suppress(zmq.Again):
+            self._line.socket.send_multipart(parts, zmq.DONTWAIT)
 
     def _receive(self, until: float) -> protocol.Message | None:
         """The next message, or None at `until` or when the connection broke."""
