@@ -133,7 +133,7 @@ class RemoteSession:
         parts = protocol.encode(request)
         while True:
             began = time.monotonic()
-            self._send(parts)
+            self._line.send(parts)
             reply = self._reply(request.request, min(deadline, began + self._limit(request)))
             if reply is not None:
                 if isinstance(request, protocol.Step):
@@ -167,7 +167,7 @@ class RemoteSession:
         """Connects anew and says hello, once more whenever that connection breaks."""
         while True:
             self._connect()
-            self._send(protocol.encode(protocol.Hello(protocol.VERSION, NAME, self._ticket, codecs.available())))
+            self._line.send(protocol.encode(protocol.Hello(protocol.VERSION, NAME, self._ticket, codecs.available())))
             if self._welcome(deadline):
                 return
             if time.monotonic() >= deadline:
@@ -195,11 +195,6 @@ class RemoteSession:
         if self._line is not None:
             self._line.close()
         self._line = Line(open_socket(self._address, self._keys))
-
-    def _send(self, parts: list[bytes]) -> None:
-        """A line that broke meanwhile takes nothing, and is not waited for: whoever asks for the reply finds out."""
-        with contextlib.suppress(zmq.Again):
-            self._line.socket.send_multipart(parts, zmq.DONTWAIT)
 
     def _receive(self, until: float) -> protocol.Message | None:
         """The next message, or None at `until` or when the connection broke."""

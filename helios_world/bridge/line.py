@@ -16,6 +16,14 @@ class Line:
         self._poller.register(socket, zmq.POLLIN)
         self._poller.register(self._monitor, zmq.POLLIN)
 
+    def send(self, parts: list[bytes]) -> bool:
+        """Never waits. False if the line takes no more, as one that broke meanwhile: the silence that follows tells."""
+        try:
+            self.socket.send_multipart(parts, zmq.DONTWAIT)
+        except zmq.Again:
+            return False
+        return True
+
     def wait(self, milliseconds: int) -> bool:
         """Sleeps until a message came or the line broke, or for `milliseconds`; whether there is a message."""
         return self.socket in dict(self._poller.poll(milliseconds))

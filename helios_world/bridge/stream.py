@@ -326,12 +326,7 @@ class WorldStream:
         return self._patience.limit(greeted=self._welcomed, most=most)
 
     def _send(self, message: protocol.Message) -> bool:
-        """False if the connection takes nothing more; the silence that follows ends it."""
-        try:
-            self._line.socket.send_multipart(protocol.encode(message), zmq.DONTWAIT)
-        except zmq.Again:
-            return False
-        return True
+        return self._line.send(protocol.encode(message))
 
     def _drain(self, now: float) -> None:
         while True:

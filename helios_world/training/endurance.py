@@ -22,7 +22,6 @@ TIMES = (1, 10, 30, 60, 600, 3600)  # seconds at which long rollouts are looked 
 REAL_SECONDS = 60.0  # that the real game beside them is played for, at most
 LAST_SECONDS = 10.0  # of a rollout, by which its death is told
 LOOK = 9  # chunks up to a time that a look at it takes in
-DEATHS = ("collapsed", "faded", "stuck")
 LAST_CHUNKS = 4  # whose sharpness tells a collapse
 KEPT_BYTES = 2**31  # of frames that are kept, about: where all do not fit, that of every k-th chunk
 
@@ -153,17 +152,25 @@ def drift(made: Watched, real: Watched, chunk_seconds: float, seconds: Sequence[
         }
         for who, value in zip(("copy_last", "data_mean"), still[name], strict=True):
             figures[f"{who}_{name}_to_real"] = _rounded(value / usual)
-    floors = deaths(real, real_ratios, chunk_seconds)
-    floors = {f"real_{name}": count for name, count in floors.items() if name.removesuffix("_rollouts") in DEATHS}
-    return figures | deaths(made, ratios, chunk_seconds) | floors
+    floors = counted(signs_of_death(real, real_ratios, chunk_seconds))
+    return figures | deaths(made, ratios, chunk_seconds) | {f"real_{name}": count for name, count in floors.items()}
 
 
 def _rounded(ratio: float) -> float | None:
     return round(float(ratio), 3) if np.isfinite(ratio) else None
 
 
-def deaths(shown: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float) -> dict[str, Any]:
-    """How many rollouts ended dead, by each rule, and when they died: since when a rule held until the end.
+def deaths(made: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float) -> dict[str, Any]:
+    """How many rollouts ended dead, by each sign, and when they died: since when they were collapsed or stuck."""
+    signs = signs_of_death(made, ratios, chunk_seconds)
+    since = [dead_since(row) for row in signs["collapsed"] | signs["stuck"]]
+    times = np.array([np.inf if index is None else made.ends[index] * chunk_seconds for index in since])
+    first, median = (round(float(t), 1) if np.isfinite(t) else None for t in (times.min(), np.median(times)))
+    return {**counted(signs), "rollouts": len(made.frames), "time_to_collapse_s": {"first": first, "median": median}}
+
+
+def signs_of_death(shown: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: float) -> dict[str, np.ndarray]:
+    """Which sign is there at which chunk that was watched, bool (N, n) each, of rollouts or of real games.
 
     `ratios` are looks (N, n) over those of the real game. A rollout has collapsed when its last four chunks have under
     a tenth of the sharpness; faded when its last ten seconds have under a third of the contrast; stuck when these also
@@ -176,16 +183,14 @@ def deaths(shown: Watched, ratios: Mapping[str, np.ndarray], chunk_seconds: floa
         collapsed.append(ratios["sharpness"][:, max(0, index + 1 - LAST_CHUNKS) : index + 1].mean(axis=1) < 0.1)
         faded.append(whole & (ratios["contrast"][:, lately].mean(axis=1) < 1 / 3))
         stuck.append(faded[-1] & (ratios["change"][:, lately].mean(axis=1) < 0.1))
-    dead = np.stack(collapsed, axis=1) | np.stack(stuck, axis=1)
-    since = [dead_since(row) for row in dead]
-    times = np.array([np.inf if index is None else shown.ends[index] * chunk_seconds for index in since])
-    first, median = (round(float(t), 1) if np.isfinite(t) else None for t in (times.min(), np.median(times)))
-    rules = zip(DEATHS, (collapsed, faded, stuck), strict=True)
     return {
-        **{f"{name}_rollouts": int(rule[-1].sum()) for name, rule in rules},
-        "rollouts": len(shown.frames),
-        "time_to_collapse_s": {"first": first, "median": median},
+        name: np.stack(sign, axis=1) for name, sign in (("collapsed", collapsed), ("faded", faded), ("stuck", stuck))
     }
+
+
+def counted(signs: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """How many show each sign at their end."""
+    return {f"{name}_rollouts": int(sign[:, -1].sum()) for name, sign in signs.items()}
 
 
 def dead_since(dead_n: np.ndarray) -> int | None:
