@@ -29,9 +29,12 @@ POSITIONS = ("relative", "absolute")
 
 @dataclass(frozen=True)
 class TransformerConfig(Config):
-    """Names and defaults are those of the released 14B config; `history_sizes` and the last six are ours.
+    """Names and defaults are those of the released 14B config; `history_sizes` and the last seven are ours.
 
     Attributes:
+        patch_size: latents in a token of the noisy chunk, along time, height and width.
+        history_patch_size: latents in a token of the short memory; one of the mid memory covers twice as many along
+            each axis, of the long memory four times. None: as `patch_size`. Positions count these patches.
         history_sizes: recent latent frames kept by the long, mid and short memory; the anchor comes on top of short.
             Any of them may be 0, not all.
         text_dim: width of the text embedding; 0 leaves out text and cross-attention.
@@ -71,6 +74,7 @@ class TransformerConfig(Config):
     align_levels: bool = False
     anchor: bool = True
     positions: str = "relative"
+    history_patch_size: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
         if len(self.history_sizes) != 3 or min(self.history_sizes) < 0 or not any(self.history_sizes):
@@ -79,9 +83,25 @@ class TransformerConfig(Config):
             raise UserError(f"rope_dim {self.rope_dim} must add up to attention_head_dim {self.attention_head_dim}")
         check_name("history_scale_mode", self.history_scale_mode, ("per_head", "scalar"))
         check_name("positions", self.positions, POSITIONS)
+        whole = all(coarse % fine == 0 for coarse, fine in zip(self.short_patch, self.patch_size, strict=True))
+        if not whole or self.short_patch[0] != self.patch_size[0]:
+            raise UserError(
+                f"history_patch_size {self.short_patch}: must be as long in time as patch_size {self.patch_size}, and"
+                " whole multiples of its height and width"
+            )
         for name in ("guidance_cross_attn", "zero_history_timestep"):
             if self.restrict_self_attn and not getattr(self, name):
                 raise UserError(f"{name} is false: must be true where restrict_self_attn is true")
+
+    @property
+    def short_patch(self) -> tuple[int, int, int]:
+        """Latents in a token of the short memory."""
+        return self.history_patch_size or self.patch_size
+
+    @property
+    def fineness(self) -> tuple[int, int]:
+        """Tokens of a noisy chunk in one of the short memory, along height and width."""
+        return self.short_patch[1] // self.patch_size[1], self.short_patch[2] // self.patch_size[2]
 
     @property
     def width(self) -> int:
@@ -212,6 +232,8 @@ HELIOS_14B = TransformerConfig()
 DOOM = TransformerConfig(
     num_layers=8,
     num_attention_heads=6,
+    patch_size=(1, 1, 1),  # detail is finer than the 16 pixels of a history patch; more tokens, no more weights
+    history_patch_size=(1, 2, 2),
     history_sizes=(4, 14, 1),  # what mid memory holds is hardly coarser than the latents; long memory is
     attention_head_dim=64,
     ffn_dim=1536,

@@ -9,6 +9,7 @@ Shapes: B batch, C latent channels, T latent frames, H W latent size, N tokens, 
 from __future__ import annotations
 
 from collections.abc import Collection
+from math import prod
 from typing import Any, NamedTuple
 
 import torch
@@ -53,16 +54,16 @@ class VideoDiT(nn.Module):
     def __init__(self, config: TransformerConfig):
         super().__init__()
         self.config, self.gradient_checkpointing = config, False
-        c, d, (pt, ph, pw) = config.in_channels, config.width, config.patch_size
-        long, mid, short = ((factor * pt, factor * ph, factor * pw) for factor in (4, 2, 1))
-        self.patch_embedding = nn.Conv3d(c, d, short, short)
+        c, d = config.in_channels, config.width
+        long, mid, short = (tuple(factor * size for size in config.short_patch) for factor in (4, 2, 1))
+        self.patch_embedding = nn.Conv3d(c, d, config.patch_size, config.patch_size)
         self.patch_short = nn.Conv3d(c, d, short, short)
         self.patch_mid = nn.Conv3d(c, d, mid, mid)
         self.patch_long = nn.Conv3d(c, d, long, long)
         self.condition_embedder = ConditionEmbedder(config)
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.num_layers))
         self.norm_out = OutputHead(d)
-        self.proj_out = nn.Linear(d, config.out_channels * pt * ph * pw)
+        self.proj_out = nn.Linear(d, config.out_channels * prod(config.patch_size))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -179,11 +180,13 @@ class VideoDiT(nn.Module):
         """In the order of the tokens; by row where the anchor's age counts."""
         absolute = self.config.anchor and self.config.positions == "absolute"
         short = indices.short if self.config.anchor and not absolute else indices.short[1:]
-        groups = zip((indices.long, indices.mid, short), ((4, 4, 4), (2, 2, 2), (1, 1, 1)), strict=True)
+        high, wide = self.config.fineness
+        pools = [(factor, factor * high, factor * wide) for factor in (4, 2, 1)]
+        groups = zip((indices.long, indices.mid, short), pools, strict=True)
         tables = [self._rope(*group, grid, device) for group in groups]
         if absolute:
             assert anchor_age_B is not None, "absolute positions need the anchor's age"
-            anchor = self._rope(indices.short[:1], (1, 1, 1), grid, device)
+            anchor = self._rope(indices.short[:1], pools[-1], grid, device)
             frame_B = indices.noisy[0] - anchor_age_B
             tables.insert(2, at_frames(anchor, frame_B, self.config.rope_dim[0], self.config.rope_theta))
         return join(tables)
@@ -198,7 +201,8 @@ class VideoDiT(nn.Module):
     def _rope(
         self, frames: tuple[int, ...], pool: tuple[int, int, int], grid: tuple[int, int], device: torch.device
     ) -> Table:
-        return rope_table(frames, grid, self.config.rope_dim, self.config.rope_theta, pool, device)
+        config = self.config
+        return rope_table(frames, grid, config.rope_dim, config.rope_theta, pool, device, config.fineness)
 
 
 def embed_patches(embed: nn.Conv3d, x_BCTHW: Tensor) -> Tensor:
@@ -229,11 +233,11 @@ def initialise(model: VideoDiT, generator: torch.Generator) -> None:
             nn.init.zeros_(model.condition_embedder.action_embedder.linear_2.weight)
         nn.init.xavier_uniform_(model.patch_embedding.weight.flatten(1), generator=generator)
         nn.init.zeros_(model.patch_embedding.bias)
-        for patch, factor in ((model.patch_short, 1), (model.patch_mid, 2), (model.patch_long, 4)):
+        for patch in (model.patch_short, model.patch_mid, model.patch_long):
             weight = model.patch_embedding.weight
-            for axis in (2, 3, 4):
-                weight = weight.repeat_interleave(factor, dim=axis)
-            patch.weight.copy_(weight / factor**3)
+            for axis, size in zip((2, 3, 4), patch.kernel_size, strict=True):
+                weight = weight.repeat_interleave(size // weight.shape[axis], dim=axis)
+            patch.weight.copy_(weight * (prod(model.config.patch_size) / prod(patch.kernel_size)))
             patch.bias.copy_(model.patch_embedding.bias)
 
 

@@ -23,14 +23,19 @@ def rope_table(
     theta: float,
     pool: tuple[int, int, int],
     device: torch.device,
+    fineness: tuple[int, int] = (1, 1),
 ) -> Table:
     """Positions of a block of tokens, one per frame and grid cell, averaged over `pool` (time, height, width).
 
     The averages are taken on cos and sin themselves, which damps what a coarse token cannot tell.
+
+    Args:
+        fineness: grid cells in a step of one, along height and width.
     """
     with torch.inference_mode(False):  # a table made while playing must also serve a backward pass
         sizes = (len(frames), *grid)
-        positions = (torch.tensor(frames, device=device), *(torch.arange(n, device=device) for n in grid))
+        cells = (torch.arange(n, device=device) / fine for n, fine in zip(grid, fineness, strict=True))
+        positions = (torch.tensor(frames, device=device), *cells)
         angles = []
         for axis, (position, dim) in enumerate(zip(positions, dims, strict=True)):
             shape = [1, 1, 1, dim // 2]
