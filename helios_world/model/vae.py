@@ -81,18 +81,18 @@ class VideoVAE(nn.Module):
         """uint8 frames, T a multiple of config.frames, to normalised latents (B, C, T/frames, H/8, W/8)."""
         video = from_bytes(frames_BTHW3, self.latent_mean.dtype).unflatten(1, (-1, self.config.frames))
         mean, _ = self.posterior(video.flatten(0, 1))
-        latents = (mean - self._per_channel(self.latent_mean)) / self._per_channel(self.latent_std)
+        latents = (mean - self.latent_mean[:, None, None]) / self.latent_std[:, None, None]
         return latents.unflatten(0, video.shape[:2]).transpose(1, 2)
 
     def decode(self, latents_BCTHW: Tensor) -> Tensor:
         """Normalised latents to uint8 frames (B, T * frames, H, W, 3)."""
-        flat = latents_BCTHW.transpose(1, 2).flatten(0, 1)
-        raw = flat * self._per_channel(self.latent_std) + self._per_channel(self.latent_mean)
+        raw = self.raw(latents_BCTHW).transpose(1, 2).flatten(0, 1)
         return to_bytes(self.decode_raw(raw).unflatten(0, (latents_BCTHW.shape[0], -1)).flatten(1, 2))
 
-    @staticmethod
-    def _per_channel(x_C: Tensor) -> Tensor:
-        return x_C[None, :, None, None]
+    def raw(self, latents_BCTHW: Tensor) -> Tensor:
+        """Normalised latents as the decoder takes them."""
+        std, mean = (x_C[:, None, None, None] for x_C in (self.latent_std, self.latent_mean))
+        return latents_BCTHW * std + mean
 
 
 def from_bytes(frames: Tensor, dtype: torch.dtype) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helios_world.sampling.pyramid import double, halve
 
-CLEAN, NOISE, BLUR, EXPOSURE = 0.3, 0.4, 0.15, 0.15  # shares of latent frames
+CLEAN, NOISE, BLUR, EXPOSURE = 0.6, 0.2, 0.1, 0.1  # shares of latent frames
 MAX_SIGMA = 0.35
 DROPPED = 0.15  # share of samples whose older history is blanked
 

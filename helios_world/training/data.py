@@ -1,6 +1,6 @@
 """A collected data set on the training device, and the batches drawn from it.
 
-Shapes: B batch, T RGB frames, A buttons, S scenes; latents (C, h, w) per latent frame.
+Shapes: B batch, T RGB frames, H W their size, A buttons, S scenes; latents (C, h, w) per latent frame.
 """
 
 from __future__ import annotations
@@ -37,6 +37,18 @@ class Window(NamedTuple):
     def first(self, rows: int) -> Window:
         """The first rows of the batch."""
         return Window(*(part[:rows] for part in self))
+
+
+class Coded(NamedTuple):
+    """Recorded chunks of frames, and raw latents to decode beside them."""
+
+    frames: Tensor  # uint8 (B, T, H, W, 3)
+    latents: Tensor  # (B, C, h, w)
+    near: Tensor  # bool (B,), whether the latents are of these very frames; others have only to look real
+
+    def join(self, other: Coded) -> Coded:
+        """Both batches as one."""
+        return Coded(*(torch.cat(pair) for pair in zip(self, other, strict=True)))
 
 
 class MappedFrames:
@@ -103,6 +115,11 @@ class Recording:
     def chunks(self, ends_B: Tensor, chunk: int) -> Tensor:
         """uint8 (B, chunk, H, W, 3): the frames up to and with each end. Of frames on the device alone."""
         return self.frames[ends_B[:, None] + torch.arange(1 - chunk, 1, device=ends_B.device)]
+
+    def draw_chunks(self, ends: Tensor, rows: int, chunk: int, generator: torch.Generator) -> Tensor:
+        """`chunks` of so many of `ends`, all of them equally likely."""
+        pick = torch.randint(len(ends), (rows,), device=ends.device, generator=generator)
+        return self.chunks(ends[pick], chunk)
 
 
 def draw_ends(recording: Recording, ends: Tensor, rows: int, generator: torch.Generator) -> Tensor:

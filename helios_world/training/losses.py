@@ -26,7 +26,7 @@ from helios_world.sampling.solvers import euler
 from helios_world.training.cases import Case
 from helios_world.training.corruption import corrupt, drop_history
 from helios_world.training.critic import Critic
-from helios_world.training.data import Window
+from helios_world.training.data import Coded, Window
 from helios_world.training.discriminator import Discriminator
 
 KL_WEIGHT = 1e-4
@@ -54,7 +54,8 @@ def autoencoder_loss(
     """
     x = from_bytes(frames_BTHW3, torch.float32)
     mean, log_variance = (part.float() for part in vae.posterior(x))
-    y = _decode_noised(vae, mean, log_variance, generator)
+    noise = torch.randn(mean.shape, device=mean.device, generator=generator)
+    y = vae.decode_raw(mean + (0.5 * log_variance).exp() * noise).float()
     kl = 0.5 * (mean.square() + log_variance.exp() - 1 - log_variance).mean()
     loss, figures = _picture_error(x, y) + KL_WEIGHT * kl, {"psnr_db": _psnr(x, y), "kl": kl.detach()}
     if known is None:
@@ -66,32 +67,26 @@ def autoencoder_loss(
 
 
 def decoder_loss(
-    vae: VideoVAE,
-    discriminator: Discriminator,
-    frames_BTHW3: Tensor,
-    generator: torch.Generator,
-    *,
-    adversary: bool,
+    vae: VideoVAE, discriminator: Discriminator, coded: Coded, *, adversary: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """error + a softplus(-D(y)) + 0.25 b mean |f(x) - f(y)|, f the features of D; error as in `autoencoder_loss`.
 
+    Error and features are of the rows that are `near`; the others have only to look real.
     a and b make the gradients by y as large as the error's (arXiv 2012.09841, equation 7, does so one layer earlier);
     a is at most 10.
     Of the autoencoder only the decoder gets gradients, so latents keep their meaning.
     """
-    x = from_bytes(frames_BTHW3, torch.float32)
-    with torch.no_grad():
-        mean, log_variance = (part.float() for part in vae.posterior(x))
-    y = _decode_noised(vae, mean, log_variance, generator)
-    error = _picture_error(x, y)
-    figures = {"psnr_db": _psnr(x, y), "gradient": _gradient(y).detach() / _gradient(x)}
+    x, near = from_bytes(coded.frames[coded.near], torch.float32), coded.near
+    y = vae.decode_raw(coded.latents).float()
+    error = _picture_error(x, y[near])
+    figures = {"psnr_db": _psnr(x, y[near]), "gradient": _gradient(y).detach() / _gradient(x)}
     if not adversary:
         return error, figures
     with torch.no_grad():
         _, wanted = discriminator(x)
     logits, features = discriminator(y)
-    fooled = F.softplus(-logits.float()).mean()
-    likeness = torch.stack([F.l1_loss(f.float(), g.float()) for f, g in zip(features, wanted, strict=True)]).mean()
+    fooled, pairs = F.softplus(-logits.float()).mean(), zip(features, wanted, strict=True)
+    likeness = torch.stack([F.l1_loss(f[near].float(), g.float()) for f, g in pairs]).mean()
     usual, *others = (torch.autograd.grad(part, y, retain_graph=True)[0].norm() for part in (error, fooled, likeness))
     a, b = (usual / (other + 1e-6) for other in others)
     a = a.clamp(max=MOST_WEIGHT)
@@ -100,15 +95,15 @@ def decoder_loss(
 
 
 def discriminator_loss(
-    vae: VideoVAE, discriminator: Discriminator, frames_BTHW3: Tensor, generator: torch.Generator
+    vae: VideoVAE, discriminator: Discriminator, coded: Coded, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """softplus(-D(x)) + softplus(D(y)) + 0.01 R1 for real chunks x and decoded ones y.
 
     R1 is approximate: ((D(x) - D(x + s noise)) / s)^2 with s = 0.02, little enough to leave texture to be judged.
     """
-    x = from_bytes(frames_BTHW3, torch.float32)
+    x = from_bytes(coded.frames, torch.float32)
     with torch.no_grad():
-        y = _decode_noised(vae, *(part.float() for part in vae.posterior(x)), generator)
+        y = vae.decode_raw(coded.latents).float()
     shaken = x + PIXEL_NOISE * torch.randn(x.shape, device=x.device, generator=generator)
     logits, _ = discriminator(torch.cat([x, y, shaken]))
     of_real, of_made, of_shaken = logits.float().chunk(3)
@@ -423,12 +418,6 @@ def draw_sigmas(count: int, device: torch.device, generator: torch.Generator) ->
     logits = SIGMA_MEAN + SIGMA_DEVIATION * torch.randn(count, device=device, generator=generator)
     at_start = torch.rand(count, device=device, generator=generator) < START_SHARE
     return torch.where(at_start, LOCAL_SIGMA, logits.sigmoid() * LOCAL_SIGMA)
-
-
-def _decode_noised(vae: VideoVAE, mean: Tensor, log_variance: Tensor, generator: torch.Generator) -> Tensor:
-    """A draw of the posterior, decoded: float32 (B, T, H, W, 3) in about -1..1."""
-    noise = torch.randn(mean.shape, device=mean.device, generator=generator)
-    return vae.decode_raw(mean + (0.5 * log_variance).exp() * noise).float()
 
 
 def _picture_error(x_BTHW3: Tensor, y_BTHW3: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ class RolloutPool:
 
     `window` is what to learn next: a history that ends in the network's own chunks, and the real chunk that should
     follow. A row lives for a random number of chunks, or until its episode ends; then another moment takes its place.
-    `played_B` counts the chunks that each row has played so far.
+    `played_B` counts the chunks that each row has played so far, `end_B` are the frames at which the real chunks end.
     """
 
     def __init__(self, source: WindowSource, ends: Tensor, rows: int, generator: torch.Generator):
@@ -25,8 +25,8 @@ class RolloutPool:
         ends: frames at which a first chunk to predict may end.
         """
         self._source, self._ends = source, ends
-        self._end_B, self.window = self._fresh(rows, generator)
-        self.played_B = torch.zeros_like(self._end_B)
+        self.end_B, self.window = self._fresh(rows, generator)
+        self.played_B = torch.zeros_like(self.end_B)
 
     def advance(self, made_BC1hw: Tensor, length: float, generator: torch.Generator) -> None:
         """Takes what the network made of `window` into the histories, and moves on by one chunk.
@@ -36,14 +36,14 @@ class RolloutPool:
         """
         rows, device = len(made_BC1hw), made_BC1hw.device
         fresh_end, fresh = self._fresh(rows, generator)
-        following = (self._end_B + self._source.chunk).clamp(max=len(self._source.latents) - 1)
+        following = (self.end_B + self._source.chunk).clamp(max=len(self._source.latents) - 1)
         first = self._source.recording.first
-        over = (first[following] != first[self._end_B]) | (following == self._end_B)
+        over = (first[following] != first[self.end_B]) | (following == self.end_B)
         over |= torch.rand(rows, device=device, generator=generator) < 1 / length
         history = torch.cat([self.window.history[:, :, 1:], made_BC1hw.to(self.window.history.dtype)], dim=2)
         target, weight = self._source.target(following), self._source.weight(following)
         kept = Window(history, self.window.anchor, *target, self.window.age + 1, weight)
-        self._end_B = torch.where(over, fresh_end, following)
+        self.end_B = torch.where(over, fresh_end, following)
         self.played_B = torch.where(over, 0, self.played_B + 1)
         self.window = Window(
             *(

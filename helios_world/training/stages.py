@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 import torch._dynamo.config
 import torch._inductor.config
 
-from helios_world.checkpoint import check_fit, load_into, load_weights, save_weights
+from helios_world.checkpoint import load_into, save_weights
 from helios_world.config import PROBE_SIZES, AutoencoderConfig, OutcomeConfig, ProbeConfig, TransformerConfig
 from helios_world.device import mixed_precision
 from helios_world.errors import UserError
@@ -21,12 +21,13 @@ from helios_world.model.dit import VideoDiT, initialise
 from helios_world.model.outcome import EVENTS, OutcomeNetwork
 from helios_world.model.probe import Probe
 from helios_world.model.vae import VideoVAE
-from helios_world.pack import OUTCOME, PROBE, TRANSFORMER, VAE, find_pack
+from helios_world.pack import OUTCOME, PROBE, TRANSFORMER, VAE
 from helios_world.sampling.schedule import pyramid_levels
 from helios_world.training.calibration import fit_line, score
 from helios_world.training.cases import Cases
 from helios_world.training.critic import Critic
-from helios_world.training.data import Recording, Window, WindowSource, draw_ends
+from helios_world.training.data import Coded, Recording, Window, WindowSource, draw_ends, encode_recording
+from helios_world.training.decoding import Encoded, Made
 from helios_world.training.discriminator import Discriminator
 from helios_world.training.loop import Length, Loss, Player, Schedule, training_loop
 from helios_world.training.lora import add_adapters
@@ -48,16 +49,16 @@ from helios_world.training.losses import (
 from helios_world.training.probe_loss import ProbeSource, find_places, probe_loss
 from helios_world.training.ranks import Rank
 from helios_world.training.rollouts import RolloutPool
+from helios_world.training.start import start_from
 
 ROLLOUT_RAMP = 0.4  # share of the run until rollouts have their full length
-SCENE_COLUMNS = "condition_embedder.action_embedder.linear_1.weight"  # the last of its inputs tell the scene
 TEACHER, CRITIC, DISCRIMINATOR = "teacher.safetensors", "critic.safetensors", "discriminator.safetensors"
 
 
 def known_autoencoder(args: argparse.Namespace, config: AutoencoderConfig, rank: Rank) -> VideoVAE:
     """The autoencoder of the run so far, or of the pack to start from, as it is."""
     vae, path = VideoVAE(config), args.run / VAE
-    if not _start_from(vae, path, args.init):
+    if not start_from(vae, path, args.init):
         raise UserError(f"{path} is missing: train the autoencoder first")
     return vae.to(rank.device, memory_format=torch.channels_last).eval()
 
@@ -67,62 +68,72 @@ def train_autoencoder(
 ) -> VideoVAE:
     """The autoencoder, trained, with latents normalised per channel."""
     vae, path = VideoVAE(config), args.run / VAE
-    started = _start_from(vae, path, args.init)
+    started = start_from(vae, path, args.init)
     if args.keep_latents and not started:
         raise UserError("--keep-latents: there are none yet; give the world that has them with --init")
     vae = vae.to(rank.device, memory_format=torch.channels_last)
     known = copy.deepcopy(vae).requires_grad_(False) if args.keep_latents else None
     schedule = Schedule(learning_rate=1e-3, warmup=100, hold=0.1, ema=0.999)
-    draw = _chunks(args, recording, config.frames)
+    ends, rows = recording.chunk_ends(config.frames), args.autoencoder_batch
     length = Length(args.autoencoder_iterations, args.autoencoder_minutes)
     if args.compile:
         compile_autoencoder(vae)
 
     def loss(generator: torch.Generator, progress: float) -> Loss:
-        return autoencoder_loss(vae, draw(generator), generator, known)
+        frames = recording.draw_chunks(ends, rows, config.frames, generator)
+        return autoencoder_loss(vae, frames, generator, known)
 
     with torch.no_grad():  # weights are trained on raw latents; the statistics come after
         vae.latent_mean.zero_()
         vae.latent_std.fill_(1.0)
     training_loop([Player(vae, loss, schedule, path)], length, seed=args.seed, rank=rank)
-    normalise(vae, recording, recording.chunk_ends(config.frames), args.seed, rank)
+    normalise(vae, recording, ends, args.seed, rank)
     if rank.leads:
         save_weights(path, vae.state_dict())
     return vae
 
 
-def train_decoder(args: argparse.Namespace, vae: VideoVAE, recording: Recording, rank: Rank) -> None:
+def train_decoder(
+    args: argparse.Namespace, config: TransformerConfig, vae: VideoVAE, recording: Recording, rank: Rank
+) -> None:
     """The decoder alone, against a discriminator, for detail that a mean error leaves out; the encoder stays."""
+    made = _made_chunks(args, config, vae, recording, rank) if args.made else None
     vae.encoder.requires_grad_(False)
+    encoded = Encoded(vae, recording)
     discriminator, kept = Discriminator(vae.config.frames), args.run / DISCRIMINATOR
     if kept.is_file():
         load_into(discriminator, kept)
     discriminator.to(rank.device, memory_format=torch.channels_last)
-    draw = _chunks(args, recording, vae.config.frames)
     schedule = Schedule(learning_rate=3e-4, warmup=100, hold=0.3, ema=0.998)
     if args.compile:
         compile_autoencoder(vae)
+
+    def draw(generator: torch.Generator) -> Coded:
+        known = encoded.draw(args.autoencoder_batch, generator)
+        return known if made is None else known.join(made.draw(args.rollout, generator))
 
     def judge(generator: torch.Generator, progress: float) -> Loss:
         return discriminator_loss(vae, discriminator, draw(generator), generator)
 
     def loss(generator: torch.Generator, progress: float) -> Loss:
-        adversary = progress >= args.adversary_from
-        return decoder_loss(vae, discriminator, draw(generator), generator, adversary=adversary)
+        return decoder_loss(vae, discriminator, draw(generator), adversary=progress >= args.adversary_from)
 
     players = [Player(discriminator, judge, schedule, kept), Player(vae, loss, schedule, args.run / VAE)]
     training_loop(players, Length(args.autoencoder_iterations, args.autoencoder_minutes), seed=args.seed, rank=rank)
 
 
-def _chunks(args: argparse.Namespace, recording: Recording, frames: int) -> Callable[[torch.Generator], torch.Tensor]:
-    """Draws batches uint8 (B, T, H, W, 3) of recorded chunks."""
-    ends = recording.chunk_ends(frames)
-
-    def draw(generator: torch.Generator) -> torch.Tensor:
-        pick = torch.randint(len(ends), (args.autoencoder_batch,), device=ends.device, generator=generator)
-        return recording.chunks(ends[pick], frames)
-
-    return draw
+def _made_chunks(
+    args: argparse.Namespace, config: TransformerConfig, vae: VideoVAE, recording: Recording, rank: Rank
+) -> Made:
+    """What the run's transformer makes, which the decoder is to serve."""
+    network, path = VideoDiT(config), args.run / TRANSFORMER
+    if not start_from(network, path, args.init):
+        raise UserError(f"{path} is missing: --made needs a transformer that makes chunks")
+    source = WindowSource(encode_recording(vae, recording), recording, sum(config.history_sizes), vae.config.frames)
+    draw = torch.Generator(rank.device).manual_seed((args.seed + 3) * rank.count + rank.index)
+    pool = RolloutPool(source, recording.chunk_ends(vae.config.frames, chunks_before=1), args.made, draw)
+    network.to(rank.device).eval().requires_grad_(False)
+    return Made(vae, recording, network, pool, pyramid_levels(len(args.draws)))
 
 
 @torch.no_grad()
@@ -148,7 +159,7 @@ def train_transformer(
 ) -> None:
     """One of the recipe's stages on encoded frames, from the weights of the run so far."""
     model, path = VideoDiT(config), args.run / TRANSFORMER
-    if not _start_from(model, path, args.init):
+    if not start_from(model, path, args.init):
         if stage != "base":
             raise UserError(f"{path} is missing: train the base stage first, or start from a pack with --init")
         initialise(model, torch.Generator().manual_seed(args.seed))
@@ -166,7 +177,7 @@ def train_outcome(
 ) -> None:
     """What came of chunks, learnt from encoded frames, and calibrated on games held out of those."""
     network, path = OutcomeNetwork(config), args.run / OUTCOME
-    _start_from(network, path, None)
+    start_from(network, path, None)
     network.to(rank.device)
     chunk = config.action_dim // recording.actions.shape[1]
     cases = Cases(WindowSource(latents, recording, config.frames - 1, chunk))
@@ -205,7 +216,7 @@ def train_probe(args: argparse.Namespace, recording: Recording, rank: Rank) -> N
     rank.average([places])
     config = ProbeConfig(recording.scenes, tuple(places.flatten().tolist()), **PROBE_SIZES[args.preset])
     probe, path, facts = Probe(config), args.run / PROBE, args.run / "probe.json"
-    _start_from(probe, path, None)
+    start_from(probe, path, None)
     probe.to(rank.device, memory_format=torch.channels_last)
     source = ProbeSource(recording, places, config.frames)
     if rank.leads:
@@ -377,25 +388,3 @@ def _prepare_compiler() -> None:
     # This fusion leaves parts of the gradients of modulation tables unwritten (pytorch#193061, torch 2.10 to 2.13).
     torch._inductor.config.triton.mix_order_reduction = False
     torch._dynamo.config.recompile_limit = 64  # beyond it, what runs is not compiled
-
-
-def _start_from(network: torch.nn.Module, path: Path, init: str | None) -> bool:
-    """Loads the run's own weights, or the pack's to start from. False if there are none."""
-    if path.is_file():
-        load_into(network, path)
-    elif init is not None:
-        start_from_pack(network, find_pack(init) / path.name)
-    else:
-        return False
-    print(f"starting from {path if path.is_file() else init}", flush=True)
-    return True
-
-
-def start_from_pack(network: torch.nn.Module, path: Path) -> None:
-    """Loads weights of a network that may know fewer scenes: more make no difference to it until it has learnt them."""
-    weights, columns = load_weights(path), SCENE_COLUMNS
-    if columns in weights and columns in network.state_dict():
-        missing = network.state_dict()[columns].shape[1] - weights[columns].shape[1]
-        weights[columns] = torch.nn.functional.pad(weights[columns], (0, max(0, missing)))
-    check_fit(path, {name: weight.shape for name, weight in weights.items()}, network)
-    network.load_state_dict(weights)

@@ -53,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--autoencoder-iterations", type=int, default=1_000_000, help="upper bound beside the minutes")
     parser.add_argument("--autoencoder-batch", type=int, default=128, help="chunks per iteration (default: 128)")
     parser.add_argument(
+        "--made", type=int, default=0, help="decoder: chunks beside them that the run's transformer makes (0)"
+    )
+    parser.add_argument(
         "--keep-latents",
         action="store_true",
         help="autoencoder: those of --init keep their meaning, as for a new scene",
@@ -215,7 +218,7 @@ def train(args: argparse.Namespace, stage: str, transformer_config, autoencoder_
     else:
         vae = known_autoencoder(args, autoencoder_config, rank)
     if args.stage == "decoder":
-        train_decoder(args, vae, recording, rank)
+        train_decoder(args, transformer_config, vae, recording, rank)
     if args.stage in ("autoencoder", "decoder"):
         return
     began = time.monotonic()
