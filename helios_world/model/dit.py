@@ -79,7 +79,7 @@ class VideoDiT(nn.Module):
         layers = []
         for block in self.blocks:
             x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope)
-            layers.append(kv)
+            layers.append(kv if torch.is_grad_enabled() else tuple(part.contiguous() for part in kv))  # kept for long
         return HistoryContext(tuple(layers), grid)
 
     def forward(
