@@ -62,8 +62,15 @@ class Attention(nn.Module):
         q_BhND, k_BhND, v_BhND = lean.project(x_BND, layers, (self.norm_q, self.norm_k), self.heads, rope)
         return q_BhND, (self._amplified(k_BhND, history), v_BhND)
 
-    def attend(self, q_BhND: Tensor, kv: KeysValues) -> Tensor:
-        out = F.scaled_dot_product_attention(q_BhND, *kv)
+    def attend(self, q_BhND: Tensor, *seen: KeysValues) -> Tensor:
+        """Args:
+        seen: keys and values of tokens that are attended to, one group after another.
+        """
+        if lean.serves(q_BhND):
+            out = lean.attention(q_BhND, *zip(*seen, strict=True))
+        else:
+            kv = seen[0] if len(seen) == 1 else (torch.cat(parts, dim=2) for parts in zip(*seen, strict=True))
+            out = F.scaled_dot_product_attention(q_BhND, *kv)
         return lean.linear(self.to_out[0], out.transpose(1, 2).flatten(-2))
 
     def _amplified(self, k_BhND: Tensor, history: int) -> Tensor:
@@ -113,12 +120,14 @@ class Block(nn.Module):
         past: KeysValues | None = None,
         text_BLD: Tensor | None = None,
         noisy: int = 0,
+        keys_alone: bool = False,
     ) -> tuple[Tensor, KeysValues]:
         """Args:
             modulation: of all tokens, one after another.
             past: keys and values of tokens that are attended to and not changed here.
             text_BLD: text tokens.
             noisy: how many tokens, counted from the end, are of the noisy chunk; those before them are history.
+            keys_alone: nobody asks what becomes of the tokens, which are given back as they were.
         Returns:
             the tokens, and their keys and values.
         """
@@ -127,9 +136,10 @@ class Block(nn.Module):
         lengths = [tokens for _, tokens in modulation]
         change = partial(modulate, eps=self.eps)
         u = _each_run(change, lengths, (x_BND,), [v[0:2] for v in vectors])
+        if keys_alone:
+            return x_BND, self.attn1.keys_values(u, rope, x_BND.shape[1] - noisy)
         q, kv = self.attn1.queries_keys_values(u, rope, x_BND.shape[1] - noisy)
-        seen = kv if past is None else tuple(torch.cat(pair, dim=2) for pair in zip(past, kv, strict=True))
-        update = self.attn1.attend(q, seen)
+        update = self.attn1.attend(q, kv) if past is None else self.attn1.attend(q, past, kv)
         x_BND = _each_run(gated, lengths, (x_BND, update), [v[2:3] for v in vectors])
         if text_BLD is not None:
             x_BND = self._read_text(x_BND, text_BLD, noisy if self.guidance_cross_attn else x_BND.shape[1])
