@@ -182,9 +182,10 @@ def _each_run(
     vectors: Sequence[Sequence[Tensor]],
 ) -> Tensor:
     """`change` of each run of tokens with the vectors of that run, put together again."""
+    if len(lengths) == 1:
+        return change(*tensors, *vectors[0])
     runs = zip(*(tensor.split(lengths, dim=1) for tensor in tensors), strict=True)
-    parts = [change(*run, *own) for run, own in zip(runs, vectors, strict=True)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return torch.cat([change(*run, *own) for run, own in zip(runs, vectors, strict=True)], dim=1)
 
 
 def _normed(x_BND: Tensor, norm: nn.RMSNorm) -> Tensor:

@@ -16,17 +16,16 @@ from torch import Tensor, nn
 
 from helios_world.model.rope import Table
 
+DTYPES = (torch.float32, torch.bfloat16)
 STRIDE = 16  # keys, of what processors with bfloat16 units multiply at once
 
 
 def serves(x: Tensor, *layers: nn.Module) -> bool:
     """Whether x may go the lean way: nothing is learnt, compiled or cast, and the layers are plain ones."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in (torch.float32, torch.bfloat16)
-        and not (torch.compiler.is_compiling() or torch.is_grad_enabled() or torch.is_autocast_enabled("cpu"))
-        and all(type(layer) is nn.Linear and layer.weight.dtype == x.dtype for layer in layers)
-    )
+    if torch.compiler.is_compiling() or torch.is_grad_enabled() or not x.is_cpu or x.dtype not in DTYPES:
+        return False
+    plain = all(type(layer) is nn.Linear and layer.weight.dtype == x.dtype for layer in layers)
+    return plain and not torch.is_autocast_enabled("cpu")
 
 
 def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False) -> Tensor:
