@@ -12,6 +12,7 @@ from helios_world.model.dit import VideoDiT, cast_weights, initialise
 from helios_world.model.memory import Memory, split_memory
 from helios_world.training.lora import add_adapters
 
+FLOAT32_BAND, BF16_BAND = 3e-6, 0.01  # error over size, as root mean squares; measured: up to 6e-7 and 0.0059
 WIDE = replace(DOOM, num_layers=2)
 TEXT = replace(TINY, text_dim=12, is_amplify_history=True)
 WHOLE = replace(TEXT, restrict_self_attn=False)
@@ -40,7 +41,7 @@ def off(found: torch.Tensor, wanted: torch.Tensor) -> float:
 
 @pytest.mark.parametrize("config", [WIDE, TEXT, WHOLE], ids=["wide", "text", "whole"])
 @pytest.mark.parametrize("batch, frames", [(1, 1), (2, 1), (1, 3)])
-@pytest.mark.parametrize("dtype, limit", [(torch.float32, 1e-6), (torch.bfloat16, 0.01)])
+@pytest.mark.parametrize("dtype, limit", [(torch.float32, FLOAT32_BAND), (torch.bfloat16, BF16_BAND)])
 def test_lean_is_plain_but_for_rounding(config, batch, frames, dtype, limit):
     model, inputs = drawn(config, batch, frames, dtype)
     exact, precise = drawn(config, batch, frames, torch.float32)
@@ -50,7 +51,7 @@ def test_lean_is_plain_but_for_rounding(config, batch, frames, dtype, limit):
     assert plain.requires_grad and not torch.equal(found, plain), "two ways, or the test proves nothing"
     assert off(found, plain) < limit
     if dtype == torch.bfloat16:
-        assert off(found, wanted) < 1.1 * off(plain, wanted), "as near to float32 as the plain way"
+        assert off(found, wanted) < 1.15 * off(plain, wanted), "as near to float32 as the plain way"
 
 
 @pytest.mark.parametrize("dtype, limit", [(torch.float32, 1e-6), (torch.bfloat16, 0.004)])
@@ -79,7 +80,7 @@ def test_adapters_are_heeded():
                 weight.fill_(0.1)
         found = model(*inputs)
     assert off(found, before) > 1e-3
-    assert off(found, model(*inputs)) < 1e-6
+    assert off(found, model(*inputs)) < FLOAT32_BAND
 
 
 def test_what_is_learnt_cast_or_elsewhere_goes_the_plain_way():
