@@ -38,7 +38,10 @@ ONLY = {  # flags of the released class that have one value here
     "has_multi_term_memory_patch": True,
 }
 # Settings that the released class lacks.
-OURS = ("history_sizes", "restrict_self_attn", "action_dim", "scene_dim", "align_levels", "anchor", "positions")
+OURS = (
+    *("history_sizes", "restrict_self_attn", "action_dim", "scene_dim", "align_levels", "anchor", "positions"),
+    "history_patch_size",
+)
 OLD_NAMES = {"scale_shift_table": "norm_out.scale_shift_table"}
 IGNORED = "norm_added_q"  # in names of tensors that older checkpoints hold and no version uses
 ADAPTER = "condition_embedder.action_embedder."

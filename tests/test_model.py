@@ -1,6 +1,7 @@
 """The transformer and the autoencoder: who attends to whom, positions, names, the plain path beside the fast one."""
 
 from dataclasses import replace
+from math import prod
 
 import pytest
 import torch
@@ -60,7 +61,7 @@ def test_restricted_history_is_the_full_sequence_under_a_mask(past):
     attend = torch.nn.functional.scaled_dot_product_attention
 
     def masked(q, k, v):
-        noisy = x.shape[-2] * x.shape[-1] // 4
+        noisy = x.shape[-2] * x.shape[-1] // prod(model.config.patch_size)
         mask = torch.ones(q.shape[-2], k.shape[-2], dtype=torch.bool)
         mask[:-noisy, -noisy:] = False
         return attend(q, k, v, attn_mask=mask)

@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from helios_world.config import TransformerConfig
+from helios_world.model import lean
 from helios_world.model.rope import Table, apply_rope
 
 KeysValues = tuple[Tensor, Tensor]  # each (B, h, N, D/h)
@@ -51,15 +52,33 @@ class Attention(nn.Module):
         history: how many tokens, counted from the first, are history, whose keys may be amplified.
         """
         k_BhND = self._heads(_normed(self.to_k(x_BND), self.norm_k), rope)
-        if self.history_key_scale is not None and history:
-            scale = 1 + torch.sigmoid(self.history_key_scale.float()) * (LARGEST_KEY_SCALE - 1)
-            past, new = k_BhND.split((history, k_BhND.shape[2] - history), dim=2)
-            k_BhND = torch.cat([(past.float() * scale.view(-1, 1, 1)).to(past.dtype), new], dim=2)
-        return k_BhND, self._heads(self.to_v(x_BND), None)
+        return self._amplified(k_BhND, history), self._heads(self.to_v(x_BND), None)
 
-    def attend(self, q_BhND: Tensor, kv: KeysValues) -> Tensor:
-        out = F.scaled_dot_product_attention(q_BhND, *kv)
-        return self.to_out[0](out.transpose(1, 2).flatten(-2))
+    def queries_keys_values(self, x_BND: Tensor, rope: Table, history: int) -> tuple[Tensor, KeysValues]:
+        """`queries` and `keys_values` of the same tokens."""
+        layers = (self.to_q, self.to_k, self.to_v)
+        if not lean.serves(x_BND, *layers):
+            return self.queries(x_BND, rope), self.keys_values(x_BND, rope, history)
+        q_BhND, k_BhND, v_BhND = lean.project(x_BND, layers, (self.norm_q, self.norm_k), self.heads, rope)
+        return q_BhND, (self._amplified(k_BhND, history), v_BhND)
+
+    def attend(self, q_BhND: Tensor, *seen: KeysValues) -> Tensor:
+        """Args:
+        seen: keys and values of tokens that are attended to, one group after another.
+        """
+        if lean.serves(q_BhND):
+            out = lean.attention(q_BhND, *zip(*seen, strict=True))
+        else:
+            kv = seen[0] if len(seen) == 1 else (torch.cat(parts, dim=2) for parts in zip(*seen, strict=True))
+            out = F.scaled_dot_product_attention(q_BhND, *kv)
+        return lean.linear(self.to_out[0], out.transpose(1, 2).flatten(-2))
+
+    def _amplified(self, k_BhND: Tensor, history: int) -> Tensor:
+        if self.history_key_scale is None or not history:
+            return k_BhND
+        scale = 1 + torch.sigmoid(self.history_key_scale.float()) * (LARGEST_KEY_SCALE - 1)
+        past, new = k_BhND.split((history, k_BhND.shape[2] - history), dim=2)
+        return torch.cat([(past.float() * scale.view(-1, 1, 1)).to(past.dtype), new], dim=2)
 
     def _heads(self, x_BND: Tensor, rope: Table | None) -> Tensor:
         x = x_BND.unflatten(-1, (self.heads, -1))
@@ -76,7 +95,7 @@ class FeedForward(nn.Module):
         self.net = nn.ModuleList([first, nn.Identity(), nn.Linear(hidden, width)])
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.net[2](F.gelu(self.net[0].proj(x), approximate="tanh"))
+        return lean.linear(self.net[2], lean.linear(self.net[0].proj, x, gelu=True))
 
 
 class Block(nn.Module):
@@ -101,12 +120,14 @@ class Block(nn.Module):
         past: KeysValues | None = None,
         text_BLD: Tensor | None = None,
         noisy: int = 0,
+        keys_alone: bool = False,
     ) -> tuple[Tensor, KeysValues]:
         """Args:
             modulation: of all tokens, one after another.
             past: keys and values of tokens that are attended to and not changed here.
             text_BLD: text tokens.
             noisy: how many tokens, counted from the end, are of the noisy chunk; those before them are history.
+            keys_alone: nobody asks what becomes of the tokens, which are given back as they were.
         Returns:
             the tokens, and their keys and values.
         """
@@ -115,9 +136,10 @@ class Block(nn.Module):
         lengths = [tokens for _, tokens in modulation]
         change = partial(modulate, eps=self.eps)
         u = _each_run(change, lengths, (x_BND,), [v[0:2] for v in vectors])
-        kv = self.attn1.keys_values(u, rope, x_BND.shape[1] - noisy)
-        seen = kv if past is None else tuple(torch.cat(pair, dim=2) for pair in zip(past, kv, strict=True))
-        update = self.attn1.attend(self.attn1.queries(u, rope), seen)
+        if keys_alone:
+            return x_BND, self.attn1.keys_values(u, rope, x_BND.shape[1] - noisy)
+        q, kv = self.attn1.queries_keys_values(u, rope, x_BND.shape[1] - noisy)
+        update = self.attn1.attend(q, kv) if past is None else self.attn1.attend(q, past, kv)
         x_BND = _each_run(gated, lengths, (x_BND, update), [v[2:3] for v in vectors])
         if text_BLD is not None:
             x_BND = self._read_text(x_BND, text_BLD, noisy if self.guidance_cross_attn else x_BND.shape[1])
@@ -134,12 +156,16 @@ class Block(nn.Module):
 
 def modulate(x_BND: Tensor, shift_BRD: Tensor, scale_BRD: Tensor, *, eps: float) -> Tensor:
     """LayerNorm without weights in float32, then scale and shift; the result has the dtype of x."""
+    if lean.serves(x_BND):
+        return lean.modulate(x_BND, shift_BRD, scale_BRD, eps)
     normed = _shares(F.layer_norm(x_BND.float(), x_BND.shape[-1:], eps=eps), scale_BRD)
     return (normed * (1 + scale_BRD[:, :, None]) + shift_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
 
 
 def gated(x_BND: Tensor, update_BND: Tensor, gate_BRD: Tensor) -> Tensor:
     """x + update * gate in float32; the result has the dtype of x."""
+    if lean.serves(x_BND):
+        return lean.gated(x_BND, update_BND, gate_BRD)
     x, update = (_shares(part.float(), gate_BRD) for part in (x_BND, update_BND))
     return (x + update * gate_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
 
@@ -156,9 +182,10 @@ def _each_run(
     vectors: Sequence[Sequence[Tensor]],
 ) -> Tensor:
     """`change` of each run of tokens with the vectors of that run, put together again."""
+    if len(lengths) == 1:
+        return change(*tensors, *vectors[0])
     runs = zip(*(tensor.split(lengths, dim=1) for tensor in tensors), strict=True)
-    parts = [change(*run, *own) for run, own in zip(runs, vectors, strict=True)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
+    return torch.cat([change(*run, *own) for run, own in zip(runs, vectors, strict=True)], dim=1)
 
 
 def _normed(x_BND: Tensor, norm: nn.RMSNorm) -> Tensor:

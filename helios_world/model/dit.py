@@ -76,10 +76,10 @@ class VideoDiT(nn.Module):
         _, rows = self.condition_embedder(torch.zeros(1, device=x.device), None)
         indices = frame_indices(self.config.history_sizes, 1)
         rope = self._history_rope(indices, grid, x.device, memory.anchor_age_B)
-        layers = []
-        for block in self.blocks:
-            x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope)
-            layers.append(kv)
+        layers, last = [], len(self.blocks) - 1
+        for index, block in enumerate(self.blocks):
+            x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope, None, None, 0, index == last)
+            layers.append(kv if torch.is_grad_enabled() else tuple(part.contiguous() for part in kv))  # kept for long
         return HistoryContext(tuple(layers), grid)
 
     def forward(
