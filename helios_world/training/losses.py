@@ -396,8 +396,10 @@ def _velocity(
     model: VideoDiT, z: Tensor, level: Level, sigma: float | Tensor, context: HistoryContext, window: Window
 ) -> Tensor:
     """Float32 velocity at local sigma(s) of a level."""
-    sigmas = sigma if isinstance(sigma, Tensor) else torch.full((len(z),), sigma, device=z.device)
-    return model(z, level.timestep(sigmas), context, window.actions).float()
+    timestep = level.timestep(sigma)
+    if not isinstance(timestep, Tensor):
+        timestep = torch.full((len(z),), timestep, device=z.device)
+    return model(z, timestep, context, window.actions).float()
 
 
 def _fresh_noise(window: Window, generator: torch.Generator) -> Callable[[tuple[int, ...], int], Tensor]:
