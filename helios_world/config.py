@@ -232,8 +232,6 @@ HELIOS_14B = TransformerConfig()
 DOOM = TransformerConfig(
     num_layers=8,
     num_attention_heads=6,
-    patch_size=(1, 1, 1),  # detail is finer than the 16 pixels of a history patch; more tokens, no more weights
-    history_patch_size=(1, 2, 2),
     history_sizes=(4, 14, 1),  # what mid memory holds is hardly coarser than the latents; long memory is
     attention_head_dim=64,
     ffn_dim=1536,
@@ -249,10 +247,15 @@ HELIOS_BASE_SAMPLER      = SamplerConfig((50,),   solver="unipc", shift="exponen
 HELIOS_MID_SAMPLER       = SamplerConfig((20,)*3, solver="unipc", shift="exponential", guidance_scale=5., cfg_zero=True)
 HELIOS_DISTILLED_SAMPLER = SamplerConfig((2,)*3,  solver="dmd",   shift="linear",      amplify_first_chunk=True)
 # fmt: on
+DOOM_FINE = replace(DOOM, patch_size=(1, 1, 1), history_patch_size=(1, 2, 2))  # four times the tokens in a chunk
 TINY = replace(
-    DOOM, num_layers=2, num_attention_heads=2, attention_head_dim=16, ffn_dim=64, rope_dim=(4, 6, 6)
+    DOOM_FINE, num_layers=2, num_attention_heads=2, attention_head_dim=16, ffn_dim=64, rope_dim=(4, 6, 6)
 )  # for tests
 DOOM_AUTOENCODER = AutoencoderConfig()
 TINY_AUTOENCODER = AutoencoderConfig(widths=(8, 8, 16), encoder_depths=(1, 1, 1), decoder_depths=(1, 1, 1))
-PRESETS = {"doom": (DOOM, DOOM_AUTOENCODER), "tiny": (TINY, TINY_AUTOENCODER)}
-PROBE_SIZES = {"doom": {}, "tiny": {"widths": (8, 8, 8, 8), "hidden": 16}}  # of the presets
+PRESETS = {
+    "doom": (DOOM, DOOM_AUTOENCODER),
+    "doom-fine": (DOOM_FINE, DOOM_AUTOENCODER),
+    "tiny": (TINY, TINY_AUTOENCODER),
+}
+PROBE_SIZES = {"doom": {}, "doom-fine": {}, "tiny": {"widths": (8, 8, 8, 8), "hidden": 16}}  # of the presets
