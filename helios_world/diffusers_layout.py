@@ -39,7 +39,13 @@ ONLY = {  # flags of the released class that have one value here
 }
 # Settings that the released class lacks.
 OURS = (
-    *("history_sizes", "restrict_self_attn", "action_dim", "scene_dim", "align_levels", "anchor", "positions"),
+    "history_sizes",
+    "restrict_self_attn",
+    "action_dim",
+    "scene_dim",
+    "align_levels",
+    "anchor",
+    "positions",
     "history_patch_size",
 )
 OLD_NAMES = {"scale_shift_table": "norm_out.scale_shift_table"}

@@ -45,40 +45,30 @@ class Attention(nn.Module):
         self.history_key_scale = nn.Parameter(torch.ones(factors)) if amplify_history else None
 
     def queries(self, x_BND: Tensor, rope: Table | None) -> Tensor:
-        return self._heads(_normed(self.to_q(x_BND), self.norm_q), rope)
+        return self._turned(lean.linear(self.to_q, x_BND), self.norm_q, rope)
 
     def keys_values(self, x_BND: Tensor, rope: Table | None, history: int = 0) -> KeysValues:
         """Args:
         history: how many tokens, counted from the first, are history, whose keys may be amplified.
         """
-        k_BhND = self._heads(_normed(self.to_k(x_BND), self.norm_k), rope)
-        return self._amplified(k_BhND, history), self._heads(self.to_v(x_BND), None)
+        k_BhND = self._turned(lean.linear(self.to_k, x_BND), self.norm_k, rope)
+        if self.history_key_scale is not None and history:
+            scale = 1 + torch.sigmoid(self.history_key_scale.float()) * (LARGEST_KEY_SCALE - 1)
+            past, new = k_BhND.split((history, k_BhND.shape[2] - history), dim=2)
+            k_BhND = torch.cat([(past.float() * scale.view(-1, 1, 1)).to(past.dtype), new], dim=2)
+        return k_BhND, self._heads(lean.linear(self.to_v, x_BND), None)
 
-    def queries_keys_values(self, x_BND: Tensor, rope: Table, history: int) -> tuple[Tensor, KeysValues]:
-        """`queries` and `keys_values` of the same tokens."""
-        layers = (self.to_q, self.to_k, self.to_v)
-        if not lean.serves(x_BND, *layers):
-            return self.queries(x_BND, rope), self.keys_values(x_BND, rope, history)
-        q_BhND, k_BhND, v_BhND = lean.project(x_BND, layers, (self.norm_q, self.norm_k), self.heads, rope)
-        return q_BhND, (self._amplified(k_BhND, history), v_BhND)
-
-    def attend(self, q_BhND: Tensor, *seen: KeysValues) -> Tensor:
-        """Args:
-        seen: keys and values of tokens that are attended to, one group after another.
-        """
-        if lean.serves(q_BhND):
-            out = lean.attention(q_BhND, *zip(*seen, strict=True))
-        else:
-            kv = seen[0] if len(seen) == 1 else (torch.cat(parts, dim=2) for parts in zip(*seen, strict=True))
-            out = F.scaled_dot_product_attention(q_BhND, *kv)
+    def attend(self, q_BhND: Tensor, kv: KeysValues, past: KeysValues | None = None) -> Tensor:
+        """To the tokens of `kv`, and to those of `past` before them."""
+        groups = [kv] if past is None else [past, kv]
+        out = lean.attention(q_BhND, *zip(*groups, strict=True))
         return lean.linear(self.to_out[0], out.transpose(1, 2).flatten(-2))
 
-    def _amplified(self, k_BhND: Tensor, history: int) -> Tensor:
-        if self.history_key_scale is None or not history:
-            return k_BhND
-        scale = 1 + torch.sigmoid(self.history_key_scale.float()) * (LARGEST_KEY_SCALE - 1)
-        past, new = k_BhND.split((history, k_BhND.shape[2] - history), dim=2)
-        return torch.cat([(past.float() * scale.view(-1, 1, 1)).to(past.dtype), new], dim=2)
+    def _turned(self, x_BND: Tensor, norm: nn.RMSNorm, rope: Table | None) -> Tensor:
+        """Normed across all heads, and turned by its position where there is one."""
+        if rope is not None and lean.serves(x_BND):
+            return self._heads(lean.turned(x_BND, norm, rope), None)
+        return self._heads(_normed(x_BND, norm), rope)
 
     def _heads(self, x_BND: Tensor, rope: Table | None) -> Tensor:
         x = x_BND.unflatten(-1, (self.heads, -1))
@@ -136,10 +126,10 @@ class Block(nn.Module):
         lengths = [tokens for _, tokens in modulation]
         change = partial(modulate, eps=self.eps)
         u = _each_run(change, lengths, (x_BND,), [v[0:2] for v in vectors])
+        kv = self.attn1.keys_values(u, rope, x_BND.shape[1] - noisy)
         if keys_alone:
-            return x_BND, self.attn1.keys_values(u, rope, x_BND.shape[1] - noisy)
-        q, kv = self.attn1.queries_keys_values(u, rope, x_BND.shape[1] - noisy)
-        update = self.attn1.attend(q, kv) if past is None else self.attn1.attend(q, past, kv)
+            return x_BND, kv
+        update = self.attn1.attend(self.attn1.queries(u, rope), kv, past)
         x_BND = _each_run(gated, lengths, (x_BND, update), [v[2:3] for v in vectors])
         if text_BLD is not None:
             x_BND = self._read_text(x_BND, text_BLD, noisy if self.guidance_cross_attn else x_BND.shape[1])
@@ -156,18 +146,16 @@ class Block(nn.Module):
 
 def modulate(x_BND: Tensor, shift_BRD: Tensor, scale_BRD: Tensor, *, eps: float) -> Tensor:
     """LayerNorm without weights in float32, then scale and shift; the result has the dtype of x."""
-    if lean.serves(x_BND):
-        return lean.modulate(x_BND, shift_BRD, scale_BRD, eps)
+    if scale_BRD.shape[:2] == (1, 1) and lean.serves(x_BND):
+        return lean.modulate(x_BND, shift_BRD[0, 0], scale_BRD[0, 0], eps)
     normed = _shares(F.layer_norm(x_BND.float(), x_BND.shape[-1:], eps=eps), scale_BRD)
-    return (normed * (1 + scale_BRD[:, :, None]) + shift_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
+    return torch.addcmul(shift_BRD[:, :, None], normed, 1 + scale_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
 
 
 def gated(x_BND: Tensor, update_BND: Tensor, gate_BRD: Tensor) -> Tensor:
     """x + update * gate in float32; the result has the dtype of x."""
-    if lean.serves(x_BND):
-        return lean.gated(x_BND, update_BND, gate_BRD)
     x, update = (_shares(part.float(), gate_BRD) for part in (x_BND, update_BND))
-    return (x + update * gate_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
+    return torch.addcmul(x, update, gate_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
 
 
 def _shares(x_BND: Tensor, rows_BRD: Tensor) -> Tensor:

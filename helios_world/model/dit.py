@@ -78,7 +78,7 @@ class VideoDiT(nn.Module):
         rope = self._history_rope(indices, grid, x.device, memory.anchor_age_B)
         layers, last = [], len(self.blocks) - 1
         for index, block in enumerate(self.blocks):
-            x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope, None, None, 0, index == last)
+            x, kv = self._run(block, x, (Modulation(rows, x.shape[1]),), rope, keys_alone=index == last)
             layers.append(kv if torch.is_grad_enabled() else tuple(part.contiguous() for part in kv))  # kept for long
         return HistoryContext(tuple(layers), grid)
 
@@ -145,10 +145,10 @@ class VideoDiT(nn.Module):
             x = x[:, -noisy:]
         return self._unpatchify(self._head(x, temb), frames, noisy_grid), tapped
 
-    def _run(self, block: nn.Module, *inputs: Any) -> tuple[Tensor, KeysValues]:
+    def _run(self, block: nn.Module, *inputs: Any, **named: Any) -> tuple[Tensor, KeysValues]:
         if self.gradient_checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, *inputs, use_reentrant=False)
-        return block(*inputs)
+            return checkpoint(block, *inputs, use_reentrant=False, **named)
+        return block(*inputs, **named)
 
     def _head(self, x_BND: Tensor, temb_BRD: Tensor) -> Tensor:
         rows = self.norm_out.scale_shift_table[:, None].float() + temb_BRD.float()[:, :, None]

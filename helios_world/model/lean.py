@@ -2,7 +2,7 @@
 
 Each has its plain form beside it or in `attention.py`, which serves wherever these do not.
 
-Shapes: B batch, N tokens, D width, h heads, R modulation rows.
+Shapes: B batch, N tokens, D width, h heads.
 """
 
 from __future__ import annotations
@@ -29,74 +29,52 @@ def serves(x: Tensor, *layers: nn.Module) -> bool:
 
 
 def linear(layer: nn.Module, x: Tensor, *, gelu: bool = False) -> Tensor:
-    """The layer's product, with GELU(tanh) after it if so asked."""
-    if serves(x, layer):
-        return _product(x, layer.weight, layer.bias, gelu=gelu)
-    return F.gelu(layer(x), approximate="tanh") if gelu else layer(x)
+    """The layer's product, with GELU(tanh) after it if so asked.
+
+    What oneDNN does with bfloat16 and GELU in one step takes PyTorch two; the tanh of GELU alone is as slow again as
+    the product before it.
+    """
+    if serves(x, layer) and (gelu or x.dtype == torch.bfloat16) and _has_onednn(x.dtype):
+        after, formula = ("gelu", "tanh") if gelu else ("none", "")
+        return torch.ops.mkldnn._linear_pointwise(x, layer.weight, layer.bias, after, [], formula)
+    product = layer(x)
+    return F.gelu(product, approximate="tanh") if gelu else product
 
 
-def modulate(x_BND: Tensor, shift_BRD: Tensor, scale_BRD: Tensor, eps: float) -> Tensor:
-    """LayerNorm, scale and shift; where one row rules all tokens, they are the weights of the norm."""
-    if scale_BRD.shape[:2] == (1, 1):
-        return F.layer_norm(x_BND, x_BND.shape[-1:], 1 + scale_BRD[0, 0], shift_BRD[0, 0], eps)
-    normed = F.layer_norm(x_BND.float(), x_BND.shape[-1:], eps=eps).unflatten(1, (scale_BRD.shape[1], -1))
-    return torch.addcmul(shift_BRD[:, :, None], normed, 1 + scale_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
+def modulate(x_BND: Tensor, shift_D: Tensor, scale_D: Tensor, eps: float) -> Tensor:
+    """LayerNorm, scale and shift of tokens that one row rules: it is the weights of the norm."""
+    return F.layer_norm(x_BND, x_BND.shape[-1:], 1 + scale_D, shift_D, eps)
 
 
-def gated(x_BND: Tensor, update_BND: Tensor, gate_BRD: Tensor) -> Tensor:
-    """x + update * gate in one step."""
-    x, update = (part.float().unflatten(1, (gate_BRD.shape[1], -1)) for part in (x_BND, update_BND))
-    return torch.addcmul(x, update, gate_BRD[:, :, None]).flatten(1, 2).to(x_BND.dtype)
-
-
-def project(
-    x_BND: Tensor, layers: Sequence[nn.Module], norms: Sequence[nn.RMSNorm], heads: int, rope: Table
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Queries, keys and values (B, h, N, D/h) in one product; the first two normed and turned together in float32.
+def turned(x_BND: Tensor, norm: nn.RMSNorm, rope: Table) -> Tensor:
+    """Queries or keys normed across all heads and turned by their positions, in float32; the result has the dtype of x.
 
     A turn is a complex product, and commutes with the division by the root mean square.
-
-    Args:
-        layers: of queries, keys and values.
-        norms: of queries and keys.
     """
-    weight, bias = (torch.cat([getattr(layer, name) for layer in layers]) for name in ("weight", "bias"))
-    width = x_BND.shape[-1]
-    qk, v = _product(x_BND, weight, bias).split((2 * width, width), dim=-1)
-    qk = qk.unflatten(-1, (2, width))
-    square = torch.linalg.vector_norm(qk, dim=-1, dtype=torch.float32).square_()
-    inverse = square.div_(width).add_(norms[0].eps).rsqrt_()  # B N 2
-    turn = torch.complex(*rope)[..., None, None, :] * inverse[..., None, None]  # B N 2 1 D/2h
-    scaled = qk * torch.stack([norm.weight for norm in norms]).float()
-    turned = torch.view_as_real(torch.view_as_complex(scaled.unflatten(-1, (heads, -1, 2))).mul_(turn)).flatten(-2)
-    q, k = (part.to(x_BND.dtype).transpose(1, 2) for part in turned.unbind(2))
-    return q, k, v.unflatten(-1, (heads, -1)).transpose(1, 2)
+    square = torch.linalg.vector_norm(x_BND, dim=-1, dtype=torch.float32).square_()
+    inverse = square.div_(x_BND.shape[-1]).add_(norm.eps).rsqrt_()
+    turn = torch.complex(*rope)[..., None, :] * inverse[..., None, None]  # B N 1 D/2h
+    pairs = (x_BND * norm.weight.float()).unflatten(-1, (-1, turn.shape[-1], 2))
+    return torch.view_as_real(torch.view_as_complex(pairs).mul_(turn)).flatten(-3).to(x_BND.dtype)
 
 
 def attention(q_BhND: Tensor, keys: Sequence[Tensor], values: Sequence[Tensor]) -> Tensor:
     """Attention to groups of tokens, one after another.
 
-    In bfloat16 some that nobody sees fill up the last `STRIDE` keys: 386 keys take more than twice as long as 400.
+    In bfloat16 on a CPU some that nobody sees fill up the last `STRIDE` keys: 386 keys take more than twice as long as
+    400.
     """
     tokens = sum(part.shape[2] for part in keys)
-    free = -tokens % STRIDE if q_BhND.dtype == torch.bfloat16 else 0
+    free = -tokens % STRIDE if q_BhND.dtype == torch.bfloat16 and serves(q_BhND) else 0
+    if free:
+        fill = q_BhND.new_zeros(()).expand(*keys[0].shape[:2], free, keys[0].shape[3])
+        keys, values = (*keys, fill), (*values, fill)
+    k, v = (parts[0] if len(parts) == 1 else torch.cat(parts, dim=2) for parts in (keys, values))
     if not free:
-        return F.scaled_dot_product_attention(q_BhND, torch.cat(list(keys), dim=2), torch.cat(list(values), dim=2))
-    fill = q_BhND.new_zeros(()).expand(*keys[0].shape[:2], free, keys[0].shape[3])
-    k, v = (torch.cat([*parts, fill], dim=2) for parts in (keys, values))
+        return F.scaled_dot_product_attention(q_BhND, k, v)
     mask = q_BhND.new_zeros(tokens + free)
     mask[tokens:] = -torch.inf
     return F.scaled_dot_product_attention(q_BhND, k, v, attn_mask=mask.expand(1, 1, q_BhND.shape[2], -1))
-
-
-def _product(x: Tensor, weight: Tensor, bias: Tensor, *, gelu: bool = False) -> Tensor:
-    """What oneDNN does with bfloat16 and GELU in one step takes PyTorch two; the tanh of GELU alone is as slow again
-    as the product before it."""
-    if (gelu or x.dtype == torch.bfloat16) and _has_onednn(x.dtype):
-        after, formula = ("gelu", "tanh") if gelu else ("none", "")
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], formula)
-    product = F.linear(x, weight, bias)
-    return F.gelu(product, approximate="tanh") if gelu else product
 
 
 @cache
