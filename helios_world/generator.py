@@ -94,6 +94,14 @@ class Generator:
     def step(
         self, states: Sequence[WorldState], actions: np.ndarray, contexts: Sequence[HistoryContext | None] | None = None
     ) -> tuple[list[WorldState], Frames]:
+        following = self.advance(states, actions, contexts)
+        return following, self._decode(torch.stack([state.history[:, -1:] for state in following]))
+
+    @torch.inference_mode()
+    def advance(
+        self, states: Sequence[WorldState], actions: np.ndarray, contexts: Sequence[HistoryContext | None] | None = None
+    ) -> list[WorldState]:
+        """`step` without its frames: what nobody looks at need not be decoded."""
         if contexts is None or any(context is None for context in contexts):
             context = self.transformer.encode_history(self._memory(states))
         else:
@@ -102,8 +110,7 @@ class Generator:
         latents = self.sample(context, conditions, [(s.seed, s.chunk) for s in states])
         histories = [torch.cat([s.history[:, 1:], z], dim=1) for s, z in zip(states, latents, strict=True)]
         outcomes = self._outcomes(states, histories, conditions)
-        following = [step_on(s, h, s.anchor, o) for s, h, o in zip(states, histories, outcomes, strict=True)]
-        return following, self._decode(latents)
+        return [step_on(s, h, s.anchor, o) for s, h, o in zip(states, histories, outcomes, strict=True)]
 
     @torch.inference_mode()
     def sample(self, context: HistoryContext, conditions_B1A: Tensor, keys: Sequence[tuple[int, int]]) -> Tensor:

@@ -68,7 +68,8 @@ def small_window(batch: int = 3) -> Window:
 def sigmas(monkeypatch):
     """The local sigmas of judgement, the same for every call."""
     fixed = torch.tensor([0.2, 0.5, 0.9])
-    monkeypatch.setattr(losses, "_judged_sigmas", lambda count, device, progress, generator: fixed)
+    draw = lambda count, device, progress, generator: fixed.repeat_interleave(count // 3)  # noqa: E731
+    monkeypatch.setattr(losses, "_judged_sigmas", draw)
     return fixed
 
 
@@ -140,21 +141,25 @@ def test_gradients_reach_the_student_through_every_level():
     assert model.patch_long.weight.grad.abs().sum() > 0
 
 
-def test_matching_is_its_equation(sigmas):
+@pytest.mark.parametrize("draws", [1, 2])
+def test_matching_is_its_equation(sigmas, draws):
     real, fake, window = network(2), network(3), small_window()
     chunk = torch.randn(window.clean.shape, generator=seeded(8)).requires_grad_()
-    loss, _ = distribution_matching_loss(chunk, real, fake, window, LEVELS, 0.0, seeded(9))
+    loss, _ = distribution_matching_loss(chunk, real, fake, window, LEVELS, draws, 0.0, seeded(9))
     loss.backward()
-    draw, wanted, errors = seeded(9), torch.zeros_like(chunk), []
+    draw, wanted, errors, weight = seeded(9), torch.zeros_like(chunk), [], window.weight
     for index in (1, 0):
-        noise = torch.randn(chunk.shape, generator=draw)
-        start, end = level_endpoints(chunk.detach(), noise, LEVELS, index)
-        rows = sigmas[:, None, None, None, None]
-        z = rows * start + (1 - rows) * end
-        ends = [z - rows * velocity(model, z, LEVELS[index], sigmas, window) for model in (fake, real)]
-        direction = (ends[0] - ends[1]) / (end - ends[1]).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
-        errors.append(0.5 * direction.square().mean())
-        pulled = direction / direction.numel() / 2
+        noise = torch.randn(len(chunk) * draws, *chunk.shape[1:], generator=draw)
+        start, end = level_endpoints(chunk.detach().repeat_interleave(draws, dim=0), noise, LEVELS, index)
+        weight, pulls = weight if index else halve(weight), []
+        for each in range(draws):
+            x, y, rows = start[each::draws], end[each::draws], sigmas[:, None, None, None, None]
+            z = rows * x + (1 - rows) * y
+            ends = [z - rows * velocity(model, z, LEVELS[index], sigmas, window) for model in (fake, real)]
+            pulls.append((ends[0] - ends[1]) / (y - ends[1]).abs().mean(dim=(1, 2, 3, 4), keepdim=True))
+        direction = sum(pulls) / draws
+        errors.append(0.5 * (weight * direction.square()).mean())
+        pulled = weight * direction / direction.numel() / 2
         wanted += pulled if index else double(pulled) / 4
     assert loss.item() == pytest.approx(sum(errors).item() / 2, rel=1e-3)
     torch.testing.assert_close(chunk.grad, wanted.detach(), rtol=1e-3, atol=1e-7)
@@ -163,7 +168,7 @@ def test_matching_is_its_equation(sigmas):
 def test_nothing_pulls_where_both_scores_agree(sigmas):
     real, window = network(2), small_window()
     chunk = torch.randn(window.clean.shape, generator=seeded(8))
-    assert distribution_matching_loss(chunk, real, real, window, LEVELS, 0.0, seeded())[0] == 0
+    assert distribution_matching_loss(chunk, real, real, window, LEVELS, 2, 0.0, seeded())[0] == 0
 
 
 def test_sigmas_of_judgement_start_with_much_noise_and_end_anywhere():
@@ -176,11 +181,10 @@ def test_sigmas_of_judgement_start_with_much_noise_and_end_anywhere():
 def test_the_critic_learns_by_its_equation(sigmas):
     critic, window = Critic(network(3)), small_window()
     chunk = torch.randn(window.clean.shape, generator=seeded(8))
-    loss, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=3)
+    loss, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), draws=2, recorded=3)
     draw = seeded(9)
     context = remember(critic.score, window)
-    alike = window._replace(clean=chunk, weight=torch.ones(3, 1, 1, 8, 8))
-    flow, _ = flow_loss(critic.score, context, alike, LEVELS, [1, 1], draw)
+    flow, _ = flow_loss(critic.score, context, window._replace(clean=chunk), LEVELS, [2, 2], draw)
     zs = []
     for clean in (chunk, window.clean):
         start, end = level_endpoints(clean, torch.randn(clean.shape, generator=draw), LEVELS, 1)
@@ -191,7 +195,7 @@ def test_the_critic_learns_by_its_equation(sigmas):
     wanted = flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * (real - shaken).square().mean())
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-4)
     assert made.shape == (3, len(critic.taps) + 1) and float(parts["versus"]) == pytest.approx(versus.item(), rel=1e-4)
-    without, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=0)
+    without, parts = critic_loss(critic, chunk, window, LEVELS, seeded(9), draws=2, recorded=0)
     assert without.item() == pytest.approx(flow.item()) and "versus" not in parts, "no rows to judge, no adversary"
 
 
@@ -202,7 +206,7 @@ def test_heads_see_recorded_rows_alone(monkeypatch):
     monkeypatch.setattr(
         critic, "judge", lambda z, t, context, actions: judged.append(z) or judge(z, t, context, actions)
     )
-    loss, _ = critic_loss(critic, chunk, window, LEVELS, seeded(9), recorded=2)
+    loss, _ = critic_loss(critic, chunk, window, LEVELS, seeded(9), draws=1, recorded=2)
     assert len(judged[0]) == 2 * 3 and torch.isfinite(loss)
 
 
@@ -223,7 +227,7 @@ def test_a_critic_comes_to_tell_made_from_real():
     made = 0.3 * window.clean
     optimizer = torch.optim.Adam(critic.parameters(), 1e-3)
     for step in range(60):
-        loss, parts = critic_loss(critic, made, window, LEVELS, seeded(step), recorded=8)
+        loss, parts = critic_loss(critic, made, window, LEVELS, seeded(step), draws=1, recorded=8)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

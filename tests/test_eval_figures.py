@@ -180,11 +180,15 @@ class Spy(FakeWorldModel):
 
     def __init__(self):
         super().__init__(CARD)
-        self.told = []
+        self.told, self.unseen = [], 0
 
     def step(self, states, actions, contexts=None):
         self.told.append(actions.copy())
         return super().step(states, actions, contexts)
+
+    def advance(self, states, actions):
+        self.unseen += 1
+        return super().step(states, actions)[0]
 
 
 def test_actions_come_once_more_at_their_end():
@@ -206,7 +210,11 @@ def test_what_is_watched_is_what_is_played():
         return np.full((2, 1), float(window[0, -1, 0, 0, 0]))
 
     ends = np.array([2, 4, 5])
-    made = watch(Spy(), real, 2, ends, 0, features, times=[5])
+    spy = Spy()
+    made = watch(spy, real, 2, ends, 0, features, times=[5])
+    assert len(spy.told) == 5 and spy.unseen == 0, "each of the five is looked at, or comes before one that is"
+    watch(spy := Spy(), real, 2, np.array([4]), 0)
+    assert len(spy.told) == 2 and spy.unseen == 2, "chunks 1 and 2 need not be decoded"
     frames = evaluation.predict(Spy(), real, 2, 5, real.actions, 0)
     assert np.array_equal(made.frames, frames[:, [1, 3, 4], -1]) and made.ends is ends
     assert list(made.features) == [2, 4, 5], "what is not watched has no features"

@@ -11,26 +11,20 @@ import torch
 from torch import Tensor, nn
 
 WIDTHS = (64, 128, 256, 256)
-GROUPS = 16
 
 
 class Discriminator(nn.Module):
     """A chunk (B, T, H, W, 3) in -1..1 to a logit for each patch (B, 1, h, w), high for what looks real.
 
     All frames of a chunk are seen together, so that flicker is told as well. Patches overlap and are 46 pixels wide
-    (arXiv 1611.07004).
+    (arXiv 1611.07004). Nothing is normalised: how strong a texture is has to be seen (arXiv 2501.05441).
     """
 
     def __init__(self, frames: int):
         super().__init__()
         sizes = (3 * frames, *WIDTHS)
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(low, high, 4, stride=2, padding=1),
-                nn.GroupNorm(GROUPS, high) if number else nn.Identity(),
-                nn.SiLU(),
-            )
-            for number, (low, high) in enumerate(pairwise(sizes))
+            nn.Sequential(nn.Conv2d(low, high, 4, stride=2, padding=1), nn.SiLU()) for low, high in pairwise(sizes)
         )
         self.to_logit = nn.Conv2d(WIDTHS[-1], 1, 3, padding=1)
 

@@ -83,7 +83,8 @@ def watch(
 
     `times` are in chunks; features are of the chunks that a look at them takes in.
     """
-    made = follow(generator, real, context, real.actions, seed)
+    shown = {*ends.tolist(), *(ends - 1).tolist()}
+    made = follow(generator, real, context, real.actions, seed, shown)
     return watched(real.frames[:, context * generator.card.frames_per_chunk - 1], made, ends, features, times)
 
 
@@ -98,12 +99,15 @@ def watch_real(
 
 def watched(
     before: np.ndarray,
-    chunks: Iterator[np.ndarray],
+    chunks: Iterator[np.ndarray | None],
     ends: np.ndarray,
     features: Features | None = None,
     times: Sequence[int] = (),
 ) -> Watched:
-    """What is kept of `chunks` (N, t, H, W, 3) that come after the frames `before`, until the last of `ends`."""
+    """What is kept of `chunks` (N, t, H, W, 3) that come after the frames `before`, until the last of `ends`.
+
+    Chunks that are not in `ends`, nor just before one that is, may be None.
+    """
     wanted, began, frames, changes, found = set(ends.tolist()), before, [], [], {}
     near = {k for end in times for k in range(end - LOOK + 1, end + 1)} if features is not None else set()
     for k, made in enumerate(islice(chunks, int(ends[-1])), 1):
@@ -113,7 +117,7 @@ def watched(
             changes.append(change(window))
             if k in near:
                 found[k] = features(window)
-        before = made[:, -1]
+        before = None if made is None else made[:, -1]
     return Watched(began, ends, np.stack(frames, axis=1), np.stack(changes, axis=1), found)
 
 

@@ -5,8 +5,8 @@ Shapes: N trajectories, T frames, H W frame size, A buttons; t frames of a chunk
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from itertools import islice
+from collections.abc import Callable, Container, Iterator, Sequence
+from itertools import count, islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -88,11 +88,19 @@ def _recorded(game: Game, player: GamePlayer, frames: int, least: int) -> Row | 
 
 
 def follow(
-    generator: Generator, real: Trajectories, context: int, actions: np.ndarray, seed: int
-) -> Iterator[np.ndarray]:
+    generator: Generator,
+    real: Trajectories,
+    context: int,
+    actions: np.ndarray,
+    seed: int,
+    shown: Container[int] | None = None,
+) -> Iterator[np.ndarray | None]:
     """Chunk after chunk, for ever, (N, t, H, W, 3): what follows the first `context` chunks of each trajectory.
 
     Under `actions`, whose rows are those of the trajectories; at their end, those after the context come once more.
+
+    Args:
+        shown: numbers of the chunks to decode, from 1, by default all; None comes instead of others.
     """
     t = generator.card.frames_per_chunk
     known = actions.shape[1] // t - context
@@ -100,12 +108,14 @@ def follow(
         generator.reset(real.scene, seed=seed + i, start=Start(video=frames[: context * t]))[0]
         for i, frames in enumerate(real.frames)
     ]
-    chunk = 0
-    while True:
-        low = (context + chunk % known) * t
-        states, made = generator.step(states, actions[:, low : low + t])
+    for chunk in count(1):
+        low = (context + (chunk - 1) % known) * t
+        rows = actions[:, low : low + t]
+        if shown is None or chunk in shown:
+            states, made = generator.step(states, rows)
+        else:
+            states, made = generator.advance(states, rows), None
         yield made
-        chunk += 1
 
 
 def predict(

@@ -39,7 +39,7 @@ LEAST_SIGMA, MOST_SIGMA = 0.02, 0.98  # local sigmas at which a student's work i
 JUDGED_WEIGHT, CRITIC_WEIGHT, PENALTY_WEIGHT = 0.05, 0.01, 100.0  # of a student's adversarial loss, a critic's, its R1
 MOST_WEIGHT = 10.0  # that a decoder's adversarial loss is scaled up by: a discriminator that knows little is not heeded
 DOUBT = 0.02  # about what came of a chunk, so that logits stay small enough to be calibrated
-PIXEL_PENALTY_WEIGHT = 0.01  # of a discriminator's R1
+PIXEL_PENALTY_WEIGHT = 0.001  # of a discriminator's R1
 PENALTY_NOISE, PIXEL_NOISE = 0.1, 0.02  # of the approximate R1, on latents and on frames in -1..1
 EARLY_BETA = (4.0, 1.5)  # of the Beta that sigmas of judgement come from at first: towards much noise
 
@@ -69,24 +69,24 @@ def autoencoder_loss(
 def decoder_loss(
     vae: VideoVAE, discriminator: Discriminator, coded: Coded, *, adversary: bool
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """error + a softplus(-D(y)) + 0.25 b mean |f(x) - f(y)|, f the features of D; error as in `autoencoder_loss`.
+    """error + a softplus(D(x) - D(y)) + 0.25 b mean |f(x) - f(y)|, f the features of D; error as in `autoencoder_loss`.
 
-    Error and features are of the rows that are `near`; the others have only to look real.
+    Error and features are of the rows that are `near`; the others have only to look as real as their recorded chunks.
     a and b make the gradients by y as large as the error's (arXiv 2012.09841, equation 7, does so one layer earlier);
     a is at most 10.
     Of the autoencoder only the decoder gets gradients, so latents keep their meaning.
     """
-    x, near = from_bytes(coded.frames[coded.near], torch.float32), coded.near
+    x, near = from_bytes(coded.frames, torch.float32), coded.near
     y = vae.decode_raw(coded.latents).float()
-    error = _picture_error(x, y[near])
-    figures = {"psnr_db": _psnr(x, y[near]), "gradient": _gradient(y).detach() / _gradient(x)}
+    error = _picture_error(x[near], y[near])
+    figures = {"psnr_db": _psnr(x[near], y[near]), "gradient": _gradient(y).detach() / _gradient(x)}
     if not adversary:
         return error, figures
     with torch.no_grad():
-        _, wanted = discriminator(x)
+        of_real, wanted = discriminator(x)
     logits, features = discriminator(y)
-    fooled, pairs = F.softplus(-logits.float()).mean(), zip(features, wanted, strict=True)
-    likeness = torch.stack([F.l1_loss(f[near].float(), g.float()) for f, g in pairs]).mean()
+    fooled, pairs = F.softplus((of_real - logits).float()).mean(), zip(features, wanted, strict=True)
+    likeness = torch.stack([F.l1_loss(f[near].float(), g[near].float()) for f, g in pairs]).mean()
     usual, *others = (torch.autograd.grad(part, y, retain_graph=True)[0].norm() for part in (error, fooled, likeness))
     a, b = (usual / (other + 1e-6) for other in others)
     a = a.clamp(max=MOST_WEIGHT)
@@ -97,8 +97,10 @@ def decoder_loss(
 def discriminator_loss(
     vae: VideoVAE, discriminator: Discriminator, coded: Coded, generator: torch.Generator
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """softplus(-D(x)) + softplus(D(y)) + 0.01 R1 for real chunks x and decoded ones y.
+    """softplus(D(y) - D(x)) + 0.001 R1 for real chunks x and the same ones decoded, y.
 
+    Relativistic (arXiv 1807.00734): logits of a pair are compared with each other. Compared with zero instead, what
+    tells pictures of one place from those of another hides what tells real from decoded, and D learns nothing.
     R1 is approximate: ((D(x) - D(x + s noise)) / s)^2 with s = 0.02, little enough to leave texture to be judged.
     """
     x = from_bytes(coded.frames, torch.float32)
@@ -107,8 +109,9 @@ def discriminator_loss(
     shaken = x + PIXEL_NOISE * torch.randn(x.shape, device=x.device, generator=generator)
     logits, _ = discriminator(torch.cat([x, y, shaken]))
     of_real, of_made, of_shaken = logits.float().chunk(3)
-    versus, penalty, figures = _tell_apart(of_real, of_made, of_shaken, noise=PIXEL_NOISE)
-    return versus + PIXEL_PENALTY_WEIGHT * penalty, figures
+    versus = F.softplus(of_made - of_real).mean()
+    penalty = F.mse_loss(of_real, of_shaken) / PIXEL_NOISE**2
+    return versus + PIXEL_PENALTY_WEIGHT * penalty, _told(of_real, of_made, versus, penalty)
 
 
 def pyramid_flow_loss(
@@ -249,31 +252,36 @@ def distribution_matching_loss(
     fake: VideoDiT,
     window: Window,
     levels: Sequence[Level],
+    draws: int,
     progress: float,
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """0.5 |x - sg(x - g)|^2 with g = (end_fake - end_real) / mean|end - end_real|, the mean over levels.
+    """0.5 w |x - sg(x - g)|^2 with g = (end_fake - end_real) / mean|end - end_real|, the mean over levels.
 
     end_real and end_fake are where the frozen teacher and the critic's score, which knows what the student makes, take
-    a re-noised x: the student is moved from what it makes too often to what it makes too seldom.
+    a re-noised x: the student is moved from what it makes too often to what it makes too seldom. w is the window's
+    weight, as in `flow_loss`.
 
     Args:
+        draws: of noise, whose mean g is; they share the contexts, which are most of the work.
         progress: of the stage; early on x gets much noise (dynamic re-noising).
     """
     errors, figures, x = [], {}, chunk_BC1hw
     with torch.no_grad():
         contexts = [remember(model, window) for model in (fake, real)]
+        chunks = chunk_BC1hw.detach().repeat_interleave(draws, dim=0)
+        drawn = window._replace(actions=window.actions.repeat_interleave(draws, dim=0))
     for index in reversed(range(len(levels))):
         with torch.no_grad():
-            sigma = _judged_sigmas(len(x), x.device, progress, generator)
-            judged = _renoise(chunk_BC1hw.detach(), levels, index, sigma, generator)
+            sigma = _judged_sigmas(len(chunks), x.device, progress, generator)
+            judged = _renoise(chunks, levels, index, sigma, generator)
             end_fake, end_real = (
-                judged.z - _as_rows(sigma) * _velocity(model, judged.z, levels[index], sigma, context, window)
+                judged.z - _as_rows(sigma) * _velocity(model, judged.z, levels[index], sigma, context, drawn)
                 for model, context in zip((fake, real), contexts, strict=True)
             )
             scale = (judged.end - end_real).abs().mean(dim=(1, 2, 3, 4), keepdim=True)
-            gradient = torch.nan_to_num((end_fake - end_real) / scale)
-        errors.append(0.5 * F.mse_loss(x, x.detach() - gradient))
+            gradient = torch.nan_to_num((end_fake - end_real) / scale).unflatten(0, (-1, draws)).mean(dim=1)
+        errors.append(0.5 * _weighted_error(x, x.detach() - gradient, window.weight))
         figures[f"match_{index}"] = gradient.abs().mean()
         x = halve(x)
     return torch.stack(errors).mean(), figures
@@ -286,19 +294,21 @@ def critic_loss(
     levels: Sequence[Level],
     generator: torch.Generator,
     *,
+    draws: int,
     recorded: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Flow matching on what the student makes, with w = 1, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
+    """Flow matching on what the student makes, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
 
     R1 is approximate: (D(real) - D(real + 0.1 noise))^2. D judges re-noised full-size chunks after the same past.
 
     Args:
+        draws: of noise for each level, as in `flow_loss`.
         recorded: the first so many rows have a recorded past. D sees no others: where the student has long played on
             by itself, what does not follow from the past would be the real chunk. With 0 there is no D.
     """
     context = remember(critic.score, window)
-    students = window._replace(clean=chunk_BC1hw.detach(), weight=torch.ones_like(window.weight))
-    flow, figures = flow_loss(critic.score, context, students, levels, [1] * len(levels), generator)
+    students = window._replace(clean=chunk_BC1hw.detach())
+    flow, figures = flow_loss(critic.score, context, students, levels, [draws] * len(levels), generator)
     if not recorded:
         return flow, figures
     context, window, chunk = _first(context, recorded), window.first(recorded), chunk_BC1hw[:recorded].detach()
@@ -314,7 +324,9 @@ def critic_loss(
         window.actions.repeat_interleave(3, dim=0),
     )
     of_made, of_real, of_shaken = logits.unflatten(0, (recorded, 3)).unbind(1)
-    versus, penalty, told = _tell_apart(of_real, of_made, of_shaken)
+    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
+    penalty = F.mse_loss(of_real, of_shaken)
+    told = _told(of_real, of_made, versus, penalty)
     return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures | told
 
 
@@ -347,15 +359,10 @@ def outcome_loss(network: OutcomeNetwork, case: Case) -> tuple[Tensor, dict[str,
     return F.binary_cross_entropy_with_logits(logits, (1 - DOUBT) * case.came + DOUBT / 2), {"told": told}
 
 
-def _tell_apart(
-    of_real: Tensor, of_made: Tensor, of_shaken: Tensor, *, noise: float = 1.0
-) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-    """softplus(-D(real)) + softplus(D(made)), ((D(real) - D(shaken)) / noise)^2, and both as figures, with how often
-    real is told from made."""
-    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
-    penalty = F.mse_loss(of_real, of_shaken) / noise**2
+def _told(of_real: Tensor, of_made: Tensor, versus: Tensor, penalty: Tensor) -> dict[str, Tensor]:
+    """Figures of who tells real from made: its losses, and how often it does."""
     told = (of_real > of_made).float().mean()
-    return versus, penalty, {"versus": versus.detach(), "penalty": penalty.detach(), "told": told}
+    return {"versus": versus.detach(), "penalty": penalty.detach(), "told": told}
 
 
 def _weighted_error(found: Tensor, wanted: Tensor, weight_B11hw: Tensor) -> Tensor:

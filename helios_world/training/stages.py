@@ -320,12 +320,14 @@ def _distil_players(args: argparse.Namespace, model: VideoDiT, batches: Batches,
         with torch.no_grad():
             chunk = student_chunk(model, window, levels, steps, generator)
         batches.advance(chunk, progress, generator)
-        return critic_loss(critic, chunk, window, levels, generator, recorded=judging)
+        return critic_loss(critic, chunk, window, levels, generator, draws=args.judge_draws, recorded=judging)
 
     def distil(generator: torch.Generator, progress: float) -> Loss:
         window = batches.mixed(generator)
         chunk = student_chunk(model, window, levels, steps, generator)
-        loss, figures = distribution_matching_loss(chunk, teacher, critic.score, window, levels, progress, generator)
+        loss, figures = distribution_matching_loss(
+            chunk, teacher, critic.score, window, levels, args.judge_draws, progress, generator
+        )
         if args.regression:
             truth = regression_loss(chunk, window, batches.near())
             loss, figures["truth"] = loss + args.regression * truth, truth.detach()

@@ -78,6 +78,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--adversary-from", type=float, default=0.2, help="distil, decoder: share before it; 1 leaves it out (0.2)"
     )
+    parser.add_argument("--judge-draws", type=int, default=4, help="distil: noise draws of a chunk that is judged (4)")
     parser.add_argument("--regression", type=float, default=1.0, help="distil: weight of the error to the truth (1)")
     parser.add_argument("--near", type=int, default=0, help="distil: chunks of its own play under it as well (0)")
     parser.add_argument("--lora", type=int, default=0, help="rank of adapters that learn for the blocks (0: none)")
@@ -118,7 +119,8 @@ def run(args: argparse.Namespace) -> int:
         "sampler": SamplerConfig((1,) * len(args.draws)).to_dict(),
         "outcome": _outcome_config(transformer, autoencoder).to_dict(),
     }
-    for name, lowest in (("rollout", 1), ("teacher_steps", 1), ("critic_turns", 1), ("warmup", 1), ("lora", 0)):
+    least = {"rollout": 1, "teacher_steps": 1, "critic_turns": 1, "judge_draws": 1, "warmup": 1, "lora": 0}
+    for name, lowest in least.items():
         if getattr(args, name) < lowest:
             raise UserError(f"{name} is {getattr(args, name):g}: must be at least {lowest}")
     _check_shares(args.shares, scenes)
