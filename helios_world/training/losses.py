@@ -297,9 +297,10 @@ def critic_loss(
     draws: int,
     recorded: int,
 ) -> tuple[Tensor, dict[str, Tensor]]:
-    """Flow matching on what the student makes, + 0.01 (softplus(-D(real)) + softplus(D(made)) + 100 R1).
+    """Flow matching on what the student makes, + 0.01 (softplus(D(made) - D(real)) + 100 R1).
 
-    R1 is approximate: (D(real) - D(real + 0.1 noise))^2. D judges re-noised full-size chunks after the same past.
+    R1 is approximate: (D(real) - D(real + 0.1 noise))^2. D judges re-noised full-size chunks after the same past;
+    relativistic, as in `discriminator_loss`.
 
     Args:
         draws: of noise for each level, as in `flow_loss`.
@@ -324,7 +325,7 @@ def critic_loss(
         window.actions.repeat_interleave(3, dim=0),
     )
     of_made, of_real, of_shaken = logits.unflatten(0, (recorded, 3)).unbind(1)
-    versus = F.softplus(of_made).mean() + F.softplus(-of_real).mean()
+    versus = F.softplus(of_made - of_real).mean()
     penalty = F.mse_loss(of_real, of_shaken)
     told = _told(of_real, of_made, versus, penalty)
     return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures | told
@@ -333,14 +334,16 @@ def critic_loss(
 def judged_loss(
     critic: Critic, chunk_BC1hw: Tensor, window: Window, levels: Sequence[Level], generator: torch.Generator
 ) -> Tensor:
-    """0.05 softplus(-D(made)): what the critic takes for real costs the student nothing."""
+    """0.05 softplus(D(real) - D(made)): what the critic takes for more real than the real costs the student little."""
     last = len(levels) - 1
     sigma = _judged_sigmas(len(chunk_BC1hw), chunk_BC1hw.device, 1.0, generator)
-    made = _renoise(chunk_BC1hw, levels, last, sigma, generator)
+    timestep = levels[last].timestep(sigma)
+    made, real = (_renoise(x, levels, last, sigma, generator).z for x in (chunk_BC1hw, window.clean.float()))
     with torch.no_grad():
         context = remember(critic.score, window)
-    logits = critic.judge(made.z, levels[last].timestep(sigma), context, window.actions)
-    return JUDGED_WEIGHT * F.softplus(-logits).mean()
+        of_real = critic.judge(real, timestep, context, window.actions)
+    of_made = critic.judge(made, timestep, context, window.actions)
+    return JUDGED_WEIGHT * F.softplus(of_real - of_made).mean()
 
 
 def regression_loss(chunk_BC1hw: Tensor, window: Window, near_B: Tensor) -> Tensor:
