@@ -37,6 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quick", action="store_true", help="a quarter of all of them, and long rollouts of 30 s")
     parser.add_argument("--probe", metavar="WORLD", help="world pack whose probe judges (default: the world's own)")
     parser.add_argument("--steps", metavar="N,N", help="denoise steps per level (default: the pack's)")
+    parser.add_argument(
+        "--contrast", type=float, help="0 to 1: least of the past, to the anchor's (default: the pack's)"
+    )
     parser.add_argument("--dtype", default="auto", help="number format: auto, float32 or bfloat16 (default: auto)")
     parser.add_argument("--device", default="cpu", help="auto, cpu, cuda or cuda:NUMBER (default: cpu)")
     parser.add_argument("--seed", type=int, default=0, help="of recordings and noise (default: 0)")
@@ -57,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
         from helios_world.training.probe_figures import load_reader
     except ModuleNotFoundError as error:
         raise MissingExtra(error.name or "torch", "doom") from None
-    generator = load_generator(args.world, dtype=args.dtype, device=args.device, steps=read_steps(args.steps))
+    steps, contrast = read_steps(args.steps), args.contrast
+    generator = load_generator(args.world, dtype=args.dtype, device=args.device, steps=steps, contrast=contrast)
     reader = load_reader(args.probe or args.world, args.scene, generator.device)
     figures, reference = _near(args, generator, reader)
     figures |= _far(args, generator, reader, reference) | _apart(args, generator, reader)
@@ -170,8 +174,8 @@ def _command(args: argparse.Namespace) -> str:
         f" --chunks {args.chunks} --rollouts {args.rollouts} --seconds {args.seconds:g} --tours {args.tours}"
         f" --dtype {args.dtype} --device {args.device} --seed {args.seed}"
     )
-    options = (("context", args.context), ("steps", args.steps), ("probe", args.probe))
-    return words + "".join(f" --{name} {value}" for name, value in options if value)
+    options = (("context", args.context), ("steps", args.steps), ("contrast", args.contrast), ("probe", args.probe))
+    return words + "".join(f" --{name} {value}" for name, value in options if value is not None)
 
 
 def _say(text: str) -> None:

@@ -202,6 +202,8 @@ class SamplerConfig(Config):
         amplify_first_chunk: twice the steps in a world's first chunk.
         integer_timesteps: tell the network whole time steps, as the public pyramid pipelines do. Training tells
             fractions.
+        contrast: 0 to 1, the least contrast that the past is shown with, beside the anchor's: see
+            `drift.raise_contrast`. Of worlds with networks of their own.
     """
 
     steps: tuple[int, ...] = (1, 1)
@@ -214,9 +216,12 @@ class SamplerConfig(Config):
     zero_steps: int = 2
     amplify_first_chunk: bool = False
     integer_timesteps: bool = False
+    contrast: float = 0.0
 
     def __post_init__(self) -> None:
         check_name("solver", self.solver, SOLVERS)
+        if not 0 <= self.contrast <= 1:
+            raise UserError(f"contrast is {self.contrast}: must be 0 to 1")
         if self.shift not in SHIFTS:
             raise UserError(f"unknown shift {self.shift!r}: choose from {', '.join(map(str, SHIFTS))}")
         if not self.steps or min(self.steps) < 1:

@@ -101,9 +101,21 @@ def correct_history(history_CTHW: Any, anchor_CTHW: Any, strength: float = 0.0) 
     return corrected
 
 
-def _per_channel(latents_CTHW: Any) -> tuple[Any, Any]:
-    """Mean and standard deviation, each (C, 1, 1, 1); the same words for numpy and torch."""
-    axes = (1, 2, 3)
+def raise_contrast(history_CTHW: Any, anchor_C1HW: Any, share: float) -> Any:
+    """Each latent frame of a history with at least `share` of the anchor's contrast, per channel; its mean stays.
+
+    A world that is played on loses contrast by little and little, and then sees its own pale past as how things are.
+    Like `correct_history` this is for what the network is given alone. A frame without any contrast stays so.
+    """
+    if share == 0:
+        return history_CTHW
+    mean, deviation = _per_channel(history_CTHW, (2, 3))
+    _, wanted = _per_channel(anchor_C1HW, (2, 3))
+    return mean + (history_CTHW - mean) * (share * wanted / (deviation + 1e-6)).clip(1.0)
+
+
+def _per_channel(latents_CTHW: Any, axes: tuple[int, ...] = (1, 2, 3)) -> tuple[Any, Any]:
+    """Mean and standard deviation over `axes`, which are kept; the same words for numpy and torch."""
     mean = latents_CTHW.mean(axis=axes, keepdims=True)
     return mean, ((latents_CTHW - mean) ** 2).mean(axis=axes, keepdims=True) ** 0.5
 

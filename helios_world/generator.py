@@ -15,7 +15,7 @@ from helios_world.card import WorldCard
 from helios_world.checkpoint import load_into, load_weights
 from helios_world.config import SamplerConfig
 from helios_world.device import DTYPES, pick_device, to_host
-from helios_world.drift import correct_history
+from helios_world.drift import correct_history, raise_contrast
 from helios_world.errors import PackError, check_name
 from helios_world.latents import latents_from_arrays, latents_to_arrays
 from helios_world.model.dit import HistoryContext, VideoDiT
@@ -189,11 +189,17 @@ class Generator:
         For absolute positions the anchor is as old as if the past that the world begins with were whole, with the
         anchor as its oldest frame: a start from less is taken for one from as much.
         """
-        history = torch.stack([correct_history(s.history, s.anchor, self.drift_correction) for s in states])
+        history = torch.stack([self._seen(state) for state in states])
         anchor, config, ages = torch.stack([s.anchor for s in states]), self.transformer.config, None
         if config.positions == "absolute":
             ages = torch.tensor([s.chunk - 1 + self.history_length for s in states], device=self.device)
         return split_memory(history.to(self.dtype), anchor.to(self.dtype), config.history_sizes, ages)
+
+    def _seen(self, state: WorldState) -> Tensor:
+        """The history of a world as its network is shown it: nothing is done to contrast until all of it is made up."""
+        history = correct_history(state.history, state.anchor, self.drift_correction)
+        made_up = state.chunk > self.history_length
+        return raise_contrast(history, state.anchor, self.sampler.contrast) if made_up else history
 
     def _decode(self, latents_BCTHW: Tensor) -> Frames:
         return self.deliver(self.vae.decode(latents_BCTHW.to(self.dtype)))
@@ -206,6 +212,7 @@ def load_generator(
     device: str = "cpu",
     steps: Sequence[int] | None = None,
     drift_correction: float = 0.0,
+    contrast: float | None = None,
 ) -> Generator:
     """The generator of a pack.
 
@@ -214,6 +221,7 @@ def load_generator(
         dtype: "float32", "bfloat16", or "auto" for whichever a quick measurement finds faster here.
         steps: denoise steps per pyramid level, instead of the pack's own.
         drift_correction: 0 to 1, see `drift.correct_history`.
+        contrast: 0 to 1, see `drift.raise_contrast`, instead of the pack's own.
     Raises:
         UserError: an unknown world, number format or device.
         PackError: files that are missing, damaged or do not fit the config.
@@ -225,6 +233,7 @@ def load_generator(
         raise PackError(f"world {pack.card.name!r} has no networks of its own: they come from a checkpoint")
     sampler = pack.networks.sampler
     sampler = sampler if steps is None else replace(sampler, steps=tuple(steps))
+    sampler = sampler if contrast is None else replace(sampler, contrast=contrast)
     transformer, vae = VideoDiT(pack.networks.transformer), VideoVAE(pack.networks.autoencoder)
     load_into(transformer, pack.folder / TRANSFORMER)
     load_into(vae, pack.folder / VAE)

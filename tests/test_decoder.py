@@ -94,14 +94,29 @@ def test_decoder_loss_equals_its_equation(networks, coded, monkeypatch, most):
 def test_discriminator_loss_equals_its_equation(networks, coded):
     vae, discriminator = networks
     loss, parts = discriminator_loss(vae, discriminator, coded, seeded(1))
-    x = coded.frames.float() / 127.5 - 1
-    y = vae.decode_raw(coded.latents)
+    x = coded.frames[:2].float() / 127.5 - 1  # the third row shows something else than was recorded
+    y = vae.decode_raw(coded.latents[:2])
     shaken = x + PIXEL_NOISE * torch.randn(x.shape, generator=seeded(1))
     real, made, near = (discriminator(z)[0] for z in (x, y, shaken))
     penalty = ((real - near) / PIXEL_NOISE).square().mean()
     wanted = F.softplus(made - real).mean() + 0.001 * penalty
     assert loss.item() == pytest.approx(wanted.item(), rel=1e-3)
     assert float(parts["penalty"]) == pytest.approx(penalty.item(), rel=1e-3)
+
+
+def test_a_discriminator_learns_what_tells_a_picture_from_itself_decoded(networks, frames, monkeypatch):
+    vae, discriminator = networks
+    shown = (torch.rand(8, 1, 1, 1, 3, generator=seeded(4)) * 200).byte() + frames[:1] // 8  # of eight colours, grained
+    coded = Coded(shown, torch.zeros(8, 16, 4, 6), torch.ones(8, dtype=torch.bool))
+    blurred = F.avg_pool3d(shown.float().movedim(-1, 1), (1, 5, 5), 1, (0, 2, 2)).movedim(1, -1) / 127.5 - 1
+    monkeypatch.setattr(vae, "decode_raw", lambda latents: blurred)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-3)
+    for step in range(40):
+        loss, parts = discriminator_loss(vae, discriminator, coded, seeded(step))
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    assert parts["told"] > 0.9 and parts["versus"] < 0.3
 
 
 def test_the_stage_sharpens_the_decoder_and_leaves_latents_alone(tmp_path):

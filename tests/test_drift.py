@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from helios_world.drift import Drift, brightness, contrast, correct_history, measure_drift, sharpness
+from helios_world.drift import Drift, brightness, contrast, correct_history, measure_drift, raise_contrast, sharpness
 from helios_world.errors import UserError
 
 
@@ -101,6 +101,21 @@ def test_torch_and_numpy_agree():
     assert torch.allclose(ours, torch.from_numpy(correct_history(history, anchor, 0.7)), atol=1e-5)
     nothing = torch.zeros(4, 3, 5, 7)
     assert correct_history(nothing, torch.from_numpy(anchor), 1.0) is nothing
+
+
+def test_contrast_is_raised_frame_by_frame_and_never_lowered():
+    history, anchor = latents()
+    anchor = anchor[:, :1]
+    history[:, 3] *= 9.0
+    raised = raise_contrast(history, anchor, 0.7)
+    found, before, wanted = (x.std((2, 3)) for x in (raised, history, anchor))
+    least = np.maximum(before, 0.7 * wanted)
+    assert np.allclose(found[:, 2:], least[:, 2:], atol=1e-4) and (found[:, 4:] > 1.05 * before[:, 4:]).any()
+    assert np.allclose(raised.mean((2, 3)), history.mean((2, 3)), atol=1e-5)
+    assert np.allclose(raised[:, 3], history[:, 3], rtol=1e-5) and not raised[:, :2].any()
+    assert raise_contrast(history, anchor, 0.0) is history
+    ours = raise_contrast(torch.from_numpy(history), torch.from_numpy(anchor), 0.7)
+    assert torch.allclose(ours, torch.from_numpy(raised), atol=1e-5)
 
 
 @pytest.mark.parametrize("strength", [-0.1, 1.1])

@@ -80,6 +80,20 @@ def test_drift_correction_changes_what_the_network_sees_and_nothing_that_is_kept
     assert torch.equal(one.history[:, :-1], other.history[:, :-1]) and torch.equal(one.anchor, other.anchor)
 
 
+def test_contrast_is_raised_only_once_all_of_the_past_is_made_up(tiny_pack, generator):
+    lively = load_generator(str(tiny_pack), dtype="float32", contrast=1.0)
+    assert lively.sampler.contrast == 1.0 and generator.sampler.contrast == 0.0
+    state, _ = generator.reset("maze", seed=3)
+    still = np.zeros((1, 4, 7), np.float32)
+    for chunk, same in ((generator.history_length, True), (generator.history_length + 1, False)):
+        pale = replace(state, history=0.5 * state.history, chunk=chunk)
+        ((one,), shown), ((other,), others) = (g.step([pale], still) for g in (generator, lively))
+        assert np.array_equal(shown, others) == same
+        assert torch.equal(one.history[:, :-1], other.history[:, :-1]), "what is kept stays as it was made"
+    with pytest.raises(UserError, match="contrast is 2: must be 0 to 1"):
+        load_generator(str(tiny_pack), contrast=2)
+
+
 @pytest.mark.parametrize("frames", [4, 7, 40, 200])
 def test_a_video_starts_a_world_that_goes_on(generator, frames):
     video = np.random.default_rng(0).integers(0, 256, (frames, 128, 160, 3)).astype(np.uint8)

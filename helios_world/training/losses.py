@@ -101,11 +101,12 @@ def discriminator_loss(
 
     Relativistic (arXiv 1807.00734): logits of a pair are compared with each other. Compared with zero instead, what
     tells pictures of one place from those of another hides what tells real from decoded, and D learns nothing.
+    So it sees the rows alone that are `near`.
     R1 is approximate: ((D(x) - D(x + s noise)) / s)^2 with s = 0.02, little enough to leave texture to be judged.
     """
-    x = from_bytes(coded.frames, torch.float32)
+    x = from_bytes(coded.frames[coded.near], torch.float32)
     with torch.no_grad():
-        y = vae.decode_raw(coded.latents).float()
+        y = vae.decode_raw(coded.latents[coded.near]).float()
     shaken = x + PIXEL_NOISE * torch.randn(x.shape, device=x.device, generator=generator)
     logits, _ = discriminator(torch.cat([x, y, shaken]))
     of_real, of_made, of_shaken = logits.float().chunk(3)
