@@ -45,8 +45,8 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
 
 def test_runs_are_drawn_side_by_side(tmp_path, capsys):
     results = Path(__file__).parents[1] / "docs" / "results"
-    one, two, out = results / "doom-epyc2.json", tmp_path / "ablation-plain.json", tmp_path / "pictures" / "runs.png"
-    two.write_bytes((results / "arena-epyc2.json").read_bytes())
+    one, two, out = results / "doom-bf16.json", tmp_path / "ablation-plain.json", tmp_path / "pictures" / "runs.png"
+    two.write_bytes((results / "arena-xeon2.json").read_bytes())
     assert runs.main([str(one), str(two), "--out", str(out)]) == 0
     assert Image.open(out).size == (1300, 400) and np.asarray(Image.open(out)).std() > 5
     unjudged = json.loads(one.read_text(encoding="utf-8"))

@@ -427,13 +427,15 @@ def test_from_the_game_to_a_pack(data_set, tmp_path, capsys):
     assert main([*train, "--stage", "base", "--iterations", "2", "--batch", "4"]) == 0
     assert "starting from" in capsys.readouterr().out, "the same command goes on from the run's weights"
     assert (run / "transformer.safetensors").read_bytes() != before
-    assert main(["export", "--run", str(run), "--data", str(data_set), "--out", str(pack), "--starts", "2"]) == 0
+    export = ["export", "--run", str(run), "--data", str(data_set), "--out", str(pack), "--starts", "2"]
+    assert main([*export, "--contrast", "2"]) == 2 and "contrast is 2: must be 0 to 1" in capsys.readouterr().err
+    assert main([*export, "--contrast", "0.5"]) == 0
     generator = load_generator(str(pack), dtype="float32")
+    assert generator.sampler.contrast == 0.5
     state, shown = generator.reset("maze", seed=1)
     _, frames = generator.step([state], np.zeros((1, 4, 7), np.float32))
     assert frames.shape == (1, 4, 128, 160, 3) and shown.std() > 0
     other = shutil.copytree(run, tmp_path / "other")
-    export = ["export", "--run", str(run), "--data", str(data_set), "--out", str(pack), "--starts", "2"]
     assert (
         main(
             [

@@ -45,6 +45,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--name", default="doom", help="name of the world (default: doom)")
     parser.add_argument("--starts", type=int, default=16, help="stored starts per scene (default: 16)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of starts (default: 0)")
+    parser.add_argument(
+        "--contrast", type=float, default=0.0, help="0 to 1: least contrast of the past, to the anchor's (default: 0)"
+    )
     parser.add_argument("--licence", default="Apache-2.0; learnt from Freedoom (BSD-3-Clause)", help="of the weights")
     parser.add_argument("--note", help="JSON file with more provenance: minutes, machine, figures")
     parser.add_argument("--dry-run", action="store_true", help="check the inputs and stop")
@@ -60,6 +63,8 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out} exists and is not a world pack: choose another --out")
     if args.starts < 1:
         raise UserError(f"starts is {args.starts}: at least one is needed")
+    if not 0 <= args.contrast <= 1:
+        raise UserError(f"contrast is {args.contrast:g}: must be 0 to 1")
     if not args.dry_run:
         export(args)
     return 0
@@ -93,7 +98,8 @@ def export(args: argparse.Namespace) -> None:
         provenance["averaged_with"] = [other["arguments"] for other in others]
     outcome = OutcomeConfig.from_dict(beside[OUTCOME]["outcome"]) if has_outcomes else None
     probe = ProbeConfig.from_dict(beside[PROBE]["probe"]) if PROBE in beside else None
-    networks = Networks(transformer, autoencoder, SamplerConfig.from_dict(config["sampler"]), outcome, probe)
+    sampler = SamplerConfig.from_dict({**config["sampler"], "contrast": args.contrast})
+    networks = Networks(transformer, autoencoder, sampler, outcome, probe)
     pack = Pack(args.out, card, networks, None, args.licence, provenance)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=args.out.parent))
