@@ -221,7 +221,7 @@ class SamplerConfig(Config):
     def __post_init__(self) -> None:
         check_name("solver", self.solver, SOLVERS)
         if not 0 <= self.contrast <= 1:
-            raise UserError(f"contrast is {self.contrast}: must be 0 to 1")
+            raise UserError(f"contrast is {self.contrast:g}: must be 0 to 1")
         if self.shift not in SHIFTS:
             raise UserError(f"unknown shift {self.shift!r}: choose from {', '.join(map(str, SHIFTS))}")
         if not self.steps or min(self.steps) < 1:

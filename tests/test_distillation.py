@@ -68,8 +68,7 @@ def small_window(batch: int = 3) -> Window:
 def sigmas(monkeypatch):
     """The local sigmas of judgement, the same for every call."""
     fixed = torch.tensor([0.2, 0.5, 0.9])
-    draw = lambda count, device, progress, generator: fixed.repeat_interleave(count // 3)  # noqa: E731
-    monkeypatch.setattr(losses, "_judged_sigmas", draw)
+    monkeypatch.setattr(losses, "_judged_sigmas", lambda count, *others: fixed.repeat_interleave(count // 3))
     return fixed
 
 

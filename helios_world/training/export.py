@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from helios_world.config import SamplerConfig
 from helios_world.errors import UserError
 from helios_world.pack import OUTCOME, PROBE, STARTS, TRANSFORMER, VAE
 from helios_world.training.facts import read_facts
@@ -63,8 +64,7 @@ def run(args: argparse.Namespace) -> int:
         raise UserError(f"{args.out} exists and is not a world pack: choose another --out")
     if args.starts < 1:
         raise UserError(f"starts is {args.starts}: at least one is needed")
-    if not 0 <= args.contrast <= 1:
-        raise UserError(f"contrast is {args.contrast:g}: must be 0 to 1")
+    SamplerConfig(contrast=args.contrast)  # says so if it cannot be
     if not args.dry_run:
         export(args)
     return 0
@@ -74,7 +74,7 @@ def export(args: argparse.Namespace) -> None:
     """Writes the whole pack beside its place, then moves it there."""
     from helios_world.card import WorldCard
     from helios_world.checkpoint import load_into, load_weights, save_weights
-    from helios_world.config import AutoencoderConfig, OutcomeConfig, ProbeConfig, SamplerConfig, TransformerConfig
+    from helios_world.config import AutoencoderConfig, OutcomeConfig, ProbeConfig, TransformerConfig
     from helios_world.model.vae import VideoVAE
     from helios_world.pack import Networks, Pack
     from helios_world.training.game import BINDINGS, BUTTONS, FPS, HEIGHT, MOUSE, WIDTH

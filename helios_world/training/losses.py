@@ -110,9 +110,8 @@ def discriminator_loss(
     shaken = x + PIXEL_NOISE * torch.randn(x.shape, device=x.device, generator=generator)
     logits, _ = discriminator(torch.cat([x, y, shaken]))
     of_real, of_made, of_shaken = logits.float().chunk(3)
-    versus = F.softplus(of_made - of_real).mean()
-    penalty = F.mse_loss(of_real, of_shaken) / PIXEL_NOISE**2
-    return versus + PIXEL_PENALTY_WEIGHT * penalty, _told(of_real, of_made, versus, penalty)
+    versus, penalty, figures = _tell_apart(of_real, of_made, of_shaken, noise=PIXEL_NOISE)
+    return versus + PIXEL_PENALTY_WEIGHT * penalty, figures
 
 
 def pyramid_flow_loss(
@@ -326,9 +325,7 @@ def critic_loss(
         window.actions.repeat_interleave(3, dim=0),
     )
     of_made, of_real, of_shaken = logits.unflatten(0, (recorded, 3)).unbind(1)
-    versus = F.softplus(of_made - of_real).mean()
-    penalty = F.mse_loss(of_real, of_shaken)
-    told = _told(of_real, of_made, versus, penalty)
+    versus, penalty, told = _tell_apart(of_real, of_made, of_shaken)
     return flow + CRITIC_WEIGHT * (versus + PENALTY_WEIGHT * penalty), figures | told
 
 
@@ -363,10 +360,15 @@ def outcome_loss(network: OutcomeNetwork, case: Case) -> tuple[Tensor, dict[str,
     return F.binary_cross_entropy_with_logits(logits, (1 - DOUBT) * case.came + DOUBT / 2), {"told": told}
 
 
-def _told(of_real: Tensor, of_made: Tensor, versus: Tensor, penalty: Tensor) -> dict[str, Tensor]:
-    """Figures of who tells real from made: its losses, and how often it does."""
+def _tell_apart(
+    of_real: Tensor, of_made: Tensor, of_shaken: Tensor, *, noise: float = 1.0
+) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+    """softplus(D(made) - D(real)), ((D(real) - D(shaken)) / noise)^2, and both as figures, with how often real is told
+    from made."""
+    versus = F.softplus(of_made - of_real).mean()
+    penalty = F.mse_loss(of_real, of_shaken) / noise**2
     told = (of_real > of_made).float().mean()
-    return {"versus": versus.detach(), "penalty": penalty.detach(), "told": told}
+    return versus, penalty, {"versus": versus.detach(), "penalty": penalty.detach(), "told": told}
 
 
 def _weighted_error(found: Tensor, wanted: Tensor, weight_B11hw: Tensor) -> Tensor:
