@@ -65,9 +65,9 @@ def run(args: argparse.Namespace) -> int:
     reader = load_reader(args.probe or args.world, args.scene, generator.device)
     figures, reference = _near(args, generator, reader)
     figures |= _far(args, generator, reader, reference) | _apart(args, generator, reader)
-    steps, dtype = list(generator.sampler.steps), str(generator.dtype).removeprefix("torch.")
-    place = str(generator.device)
-    values = report(_command(args), args.seed, **figures, scene=args.scene, steps=steps, dtype=dtype, device=place)
+    figures |= {"scene": args.scene, "steps": list(generator.sampler.steps), "contrast": generator.sampler.contrast}
+    figures |= {"dtype": str(generator.dtype).removeprefix("torch."), "device": str(generator.device)}
+    values = report(_command(args), args.seed, **figures)
     if args.plot is not None:
         draw_curves(values, args.plot)
     if args.markdown is not None:

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import signal
 import threading
 from types import SimpleNamespace
 
@@ -12,6 +13,8 @@ import pytest
 
 hypothesis.settings.register_profile("fixed", derandomize=True)  # the same examples in every run
 hypothesis.settings.load_profile("fixed")
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would its children
 
 MAY_NOT_BE_SKIPPED = ("display", "browser", "clients", "fuzz")
 NOTHING_MAY_BE_SKIPPED = os.environ.get("HELIOS_WORLD_CI") == "1"

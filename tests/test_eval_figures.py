@@ -406,10 +406,11 @@ def test_eval_with_a_probe_draws_and_lists_all_of_it(tiny_pack_copy, tmp_path, c
     save_weights(tiny_pack_copy / PROBE, Probe(SMALL).state_dict(), int8=True)
     plot, table = tmp_path / "plot.png", tmp_path / "figures" / "table.md"
     words = ["eval", "--world", str(tiny_pack_copy), "--trajectories", "2", "--chunks", "1", "--rollouts", "1"]
-    words += ["--tours", "1", "--seconds", "1", "--dtype", "float32", "--json"]
+    words += ["--tours", "1", "--seconds", "1", "--contrast", "0.5", "--dtype", "float32", "--json"]
     assert main([*words, "--plot", str(plot), "--markdown", str(table)]) == 0
     figures = json.loads(capsys.readouterr().out)
-    assert figures["scene"] == "maze" and figures["determinism"]["repeats"] and figures["device"] == "cpu"
+    assert [figures[name] for name in ("scene", "contrast", "device")] == ["maze", 0.5, "cpu"]
+    assert figures["determinism"]["repeats"]
     assert set(figures["inverse_dynamics"]["balanced_accuracy"]) == set(figures["inverse_dynamics"]["real_accuracy"])
     assert set(figures["state_probe"]["real_heading_deg"]) == {"1"} and figures["real_frechet"]["1_s"] >= 0
     assert "health" not in figures["state_probe"], "nobody is hurt in the maze"

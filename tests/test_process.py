@@ -120,7 +120,6 @@ def test_serve_says_exactly_one_line_to_a_program():
 
 
 def test_serve_for_people_says_how_to_join_and_ends_with_ctrl_c():
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores it, and so would its child
     command = [sys.executable, "-m", "helios_world", "serve", "--fake", "--port", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as child:
         line = child.stdout.readline()
