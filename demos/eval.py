@@ -31,9 +31,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--context", type=int, help="real chunks before them (default: as many as the world remembers)")
     parser.add_argument("--rollouts", type=int, default=8, help="long rollouts, in one batch (default: 8)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long rollouts (default: 60)")
-    parser.add_argument(
-        "--tours", type=int, default=16, help="games of each tour, of turning both ways, of outcomes (default: 16)"
-    )
+    parser.add_argument("--tours", type=int, default=16, help="games of each tour, of turning both ways (default: 16)")
+    parser.add_argument("--games", type=int, default=64, help="games to their ends, for outcomes (default: 64)")
     parser.add_argument("--quick", action="store_true", help="a quarter of all of them, and long rollouts of 30 s")
     parser.add_argument("--probe", metavar="WORLD", help="world pack whose probe judges (default: the world's own)")
     parser.add_argument("--steps", metavar="N,N", help="denoise steps per level (default: the pack's)")
@@ -80,10 +79,10 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Makes the options those of --quick where it is given. UserError for one that cannot be used."""
     if args.quick:
-        for name in ("trajectories", "rollouts", "tours"):
+        for name in ("trajectories", "rollouts", "tours", "games"):
             setattr(args, name, max(1, getattr(args, name) // 4))
         args.chunks, args.seconds = min(args.chunks, 16), min(args.seconds, 30.0)
-    for name in ("trajectories", "chunks", "rollouts", "tours"):
+    for name in ("trajectories", "chunks", "rollouts", "tours", "games"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}: must be at least 1")
     if args.context is not None and args.context < 1:
@@ -158,7 +157,7 @@ def _apart(args: argparse.Namespace, generator: Generator, reader: Reader | None
     if can_walk(scene):
         figures["walks"] = walks(generator, scene, args.rollouts, min(args.seconds, WALK_SECONDS), seed + 5)
     _say("outcomes")
-    outcomes = outcome_figures(generator, scene, games, seed + 4)
+    outcomes = outcome_figures(generator, scene, args.games, seed + 4)
     return {**figures, "outcomes": outcomes} if outcomes else figures
 
 
@@ -172,7 +171,7 @@ def _command(args: argparse.Namespace) -> str:
     words = (
         f"helios-world eval --world {args.world} --scene {args.scene} --trajectories {args.trajectories}"
         f" --chunks {args.chunks} --rollouts {args.rollouts} --seconds {args.seconds:g} --tours {args.tours}"
-        f" --dtype {args.dtype} --device {args.device} --seed {args.seed}"
+        f" --games {args.games} --dtype {args.dtype} --device {args.device} --seed {args.seed}"
     )
     options = (("context", args.context), ("steps", args.steps), ("contrast", args.contrast), ("probe", args.probe))
     return words + "".join(f" --{name} {value}" for name, value in options if value is not None)

@@ -19,7 +19,7 @@ from helios_world.training.similarity import psnr, ssim
 
 def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     words = ["eval", "--world", str(tiny_pack), "--trajectories", "2", "--chunks", "2", "--rollouts", "1"]
-    words += ["--tours", "1", "--context", "3"]
+    words += ["--tours", "1", "--games", "3", "--context", "3"]
     sheet, plot, film = tmp_path / "sheets" / "sheet.png", tmp_path / "plot.png", tmp_path / "film.gif"
     pictures = ["--sheet", str(sheet), "--plot", str(plot), "--film", str(film)]
     assert main([*words, "--seconds", "2", "--dtype", "float32", "--json", *pictures]) == 0
@@ -35,7 +35,7 @@ def test_eval_prints_one_object_and_draws_a_sheet(tiny_pack, tmp_path, capsys):
     assert {"agreement", "real_agreement", "delay_frames", "real_delay_frames", "games"} == set(
         figures["counterfactual"]
     )
-    assert "--tours 1 " in figures["command"] and figures["command"].endswith(" --context 3")
+    assert "--tours 1 --games 3 " in figures["command"] and figures["command"].endswith(" --context 3")
     assert Image.open(plot).size == (1300, 400) and np.asarray(Image.open(plot)).std() > 5
     assert Image.open(sheet).size[1] == 2 * 128, "a row of generated pictures over a row of real ones"
     with Image.open(film) as moving:
@@ -62,6 +62,7 @@ def test_runs_are_drawn_side_by_side(tmp_path, capsys):
         (["--trajectories", "0"], "trajectories is 0: must be at least 1"),
         (["--seconds", "0.5"], "seconds is 0.5: must be 1 to 3600"),
         (["--tours", "0"], "tours is 0: must be at least 1"),
+        (["--games", "0"], "games is 0: must be at least 1"),
         (["--context", "0"], "context is 0: must be at least 1"),
         (["--film", "film.mp4"], "film is film.mp4: the name must end in .gif"),
         (["--world", "atlantis"], "unknown world 'atlantis'"),
