@@ -287,6 +287,21 @@ def test_a_stopped_server_is_lost_and_its_world_is_taken_up_again(process):
     stream.close()
 
 
+def test_a_line_that_was_silent_for_long_and_speaks_again_is_not_lost_any_more(process, monkeypatch):
+    stream = WorldStream(process.wait_ready())
+    stream.start("maze", 5)
+    play(stream, until=reached(2))
+    monkeypatch.setattr(stream, "_limit", lambda most: 60.0)  # of one whose answers took long: it keeps its line
+    os.kill(process.pid, signal.SIGSTOP)
+    try:
+        play(stream, 4, until=lambda s: s.status == "lost")
+    finally:
+        os.kill(process.pid, signal.SIGCONT)
+    play(stream, 4, until=lambda s: (s.status, s.message) == ("playing", ""))
+    play(stream, 4, until=reached(stream._last.chunk + 2))
+    stream.close()
+
+
 def test_it_waits_for_a_server_that_is_not_there_yet(served):
     with served(slow_server()) as address:
         pass

@@ -338,6 +338,8 @@ class WorldStream:
                 message = protocol.decode(parts)
                 self._heard_at = now
                 self._receive(message, now)
+                if self._lost and self._live and not self._begun:  # it was only slow
+                    self._resumed()
             except ProtocolError as error:
                 self.message = f"{self._address} sent what is no message: {error}"
                 self._spoilt = True
