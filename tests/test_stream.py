@@ -287,19 +287,21 @@ def test_a_stopped_server_is_lost_and_its_world_is_taken_up_again(process):
     stream.close()
 
 
-def test_a_line_that_was_silent_for_long_and_speaks_again_is_not_lost_any_more(process, monkeypatch):
-    stream = WorldStream(process.wait_ready())
-    stream.start("maze", 5)
-    play(stream, until=reached(2))
-    monkeypatch.setattr(stream, "_limit", lambda most: 60.0)  # of one whose answers took long: it keeps its line
-    os.kill(process.pid, signal.SIGSTOP)
-    try:
+def test_a_server_that_took_long_over_a_chunk_is_not_lost_any_more(served, monkeypatch):
+    model = FakeWorldModel(seconds=0.02)
+    with served(WorldServer(WorldEngine(model))) as address:
+        stream = WorldStream(address)
+        stream.start("maze", 5)
+        play(stream, until=reached(2))
+        line = stream._line
+        monkeypatch.setattr(stream, "_limit", lambda most: 60.0)  # as after answers that took long: it keeps its line
+        model.seconds = 2.5
         play(stream, 4, until=lambda s: s.status == "lost")
-    finally:
-        os.kill(process.pid, signal.SIGCONT)
-    play(stream, 4, until=lambda s: (s.status, s.message) == ("playing", ""))
-    play(stream, 4, until=reached(stream._last.chunk + 2))
-    stream.close()
+        at, why, model.seconds = stream._last.chunk, stream.message, 0.02
+        play(stream, 5, until=reached(at + 2))
+        assert why.startswith("no answer from ") and stream._line is line
+        assert (stream.status, stream.message) == ("playing", "")
+        stream.close()
 
 
 def test_it_waits_for_a_server_that_is_not_there_yet(served):

@@ -337,9 +337,9 @@ class WorldStream:
             try:
                 message = protocol.decode(parts)
                 self._heard_at = now
-                self._receive(message, now)
                 if self._lost and self._live and not self._begun:  # it was only slow
                     self._resumed()
+                self._receive(message, now)
             except ProtocolError as error:
                 self.message = f"{self._address} sent what is no message: {error}"
                 self._spoilt = True
