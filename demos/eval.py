@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from helios_world.training.probe_figures import Reader
 
 WALK_SECONDS = 60.0  # of walks that watch where they go, at most
+COUNTS = ("trajectories", "rollouts", "tours", "games")  # options of which --quick takes a quarter
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rollouts", type=int, default=8, help="long rollouts, in one batch (default: 8)")
     parser.add_argument("--seconds", type=float, default=60.0, help="length of the long rollouts (default: 60)")
     parser.add_argument("--tours", type=int, default=16, help="games of each tour, of turning both ways (default: 16)")
-    parser.add_argument("--games", type=int, default=64, help="games to their ends, for outcomes (default: 64)")
+    parser.add_argument("--games", type=int, default=64, help="whole games, for outcomes (default: 64)")
     parser.add_argument("--quick", action="store_true", help="a quarter of all of them, and long rollouts of 30 s")
     parser.add_argument("--probe", metavar="WORLD", help="world pack whose probe judges (default: the world's own)")
     parser.add_argument("--steps", metavar="N,N", help="denoise steps per level (default: the pack's)")
@@ -64,9 +65,10 @@ def run(args: argparse.Namespace) -> int:
     reader = load_reader(args.probe or args.world, args.scene, generator.device)
     figures, reference = _near(args, generator, reader)
     figures |= _far(args, generator, reader, reference) | _apart(args, generator, reader)
-    figures |= {"scene": args.scene, "steps": list(generator.sampler.steps), "contrast": generator.sampler.contrast}
-    figures |= {"dtype": str(generator.dtype).removeprefix("torch."), "device": str(generator.device)}
-    values = report(_command(args), args.seed, **figures)
+    sampler, dtype = generator.sampler, str(generator.dtype).removeprefix("torch.")
+    sampling = {"steps": list(sampler.steps), "contrast": sampler.contrast, "dtype": dtype}
+    place = str(generator.device)
+    values = report(_command(args), args.seed, **figures, scene=args.scene, **sampling, device=place)
     if args.plot is not None:
         draw_curves(values, args.plot)
     if args.markdown is not None:
@@ -79,10 +81,10 @@ def run(args: argparse.Namespace) -> int:
 def _check(args: argparse.Namespace) -> None:
     """Makes the options those of --quick where it is given. UserError for one that cannot be used."""
     if args.quick:
-        for name in ("trajectories", "rollouts", "tours", "games"):
+        for name in COUNTS:
             setattr(args, name, max(1, getattr(args, name) // 4))
         args.chunks, args.seconds = min(args.chunks, 16), min(args.seconds, 30.0)
-    for name in ("trajectories", "chunks", "rollouts", "tours", "games"):
+    for name in (*COUNTS, "chunks"):
         if getattr(args, name) < 1:
             raise UserError(f"{name} is {getattr(args, name)}: must be at least 1")
     if args.context is not None and args.context < 1:
@@ -148,10 +150,10 @@ def _apart(args: argparse.Namespace, generator: Generator, reader: Reader | None
     from helios_world.training.walks import can_walk, walks
 
     _say("walks, tours, and turning both ways")
-    scene, games, seed = args.scene, args.tours, args.seed
+    scene, tours, seed = args.scene, args.tours, args.seed
     figures = {
-        "revisit": {name: revisit(generator, scene, name, games, seed + 2) for name in tours_in(scene)},
-        "counterfactual": counterfactual(generator, scene, games, seed + 3, reader),
+        "revisit": {name: revisit(generator, scene, name, tours, seed + 2) for name in tours_in(scene)},
+        "counterfactual": counterfactual(generator, scene, tours, seed + 3, reader),
         "determinism": determinism(generator, scene, seed),
     }
     if can_walk(scene):
