@@ -69,6 +69,7 @@ class ChaosProxy:
                 end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)  # closing alone would leave a thread in `accept` for ever
         self._listener.close()
         self.reset_all()
         for end in self._deaf:
