@@ -135,16 +135,23 @@ class OutcomeConfig(Config):
     """Sizes of `model.outcome.OutcomeNetwork`.
 
     Attributes:
-        frames: newest latent frames that it sees.
+        frames: newest latent frames that it looks at.
+        recalled: latent frames before those, of which each cell is seen by itself.
         action_dim, scene_dim: numbers that tell which buttons were held, and the scene, as in `TransformerConfig`.
         widths: channels at the size of the latents and at half of it.
     """
 
     frames: int = 3
+    recalled: int = 0
     latent_channels: int = 16
     action_dim: int = 28
     scene_dim: int = 0
     widths: tuple[int, int] = (64, 96)
+
+    @property
+    def window(self) -> int:
+        """Newest latent frames that it takes."""
+        return self.recalled + self.frames
 
 
 @dataclass(frozen=True)

@@ -147,7 +147,7 @@ class Generator:
         """Float32 (B, 2): that a reward came with the newest chunk, and that the game ends after it. Needs `outcome`.
 
         Args:
-            x_BCNhw: the newest `outcome.config.frames` latent frames, float32.
+            x_BCNhw: the newest `outcome.config.window` latent frames, float32.
             conditions_B1A: what `conditions` gives, of the newest.
         """
         assert self.outcome is not None, "without an outcome network nothing is known of rewards and ends"
@@ -171,7 +171,7 @@ class Generator:
         """
         if self.outcome is None:
             return [Outcome()] * len(states)
-        newest = torch.stack([history[:, -self.outcome.config.frames :] for history in histories])
+        newest = torch.stack([history[:, -self.outcome.config.window :] for history in histories])
         outcomes = []
         for state, (reward, end) in zip(states, self.chances(newest, conditions_B1A).tolist(), strict=True):
             drawn = seeded_uniform(state.seed, state.chunk)

@@ -127,10 +127,14 @@ def read_card(world: str, options: EngineOptions = EngineOptions()) -> WorldCard
 
 
 def _read_networks(values: Mapping[str, Any]) -> Networks:
-    return Networks(
+    networks = Networks(
         TransformerConfig.from_dict(values["transformer"]),
         AutoencoderConfig.from_dict(values["autoencoder"]),
         SamplerConfig.from_dict(values["sampler"]),
         OutcomeConfig.from_dict(values["outcome"]) if "outcome" in values else None,
         ProbeConfig.from_dict(values["probe"]) if "probe" in values else None,
     )
+    remembered = sum(networks.transformer.history_sizes)
+    if networks.outcome is not None and networks.outcome.window > remembered:
+        raise PackError(f"outcomes come from {networks.outcome.window} latents: the world remembers {remembered}")
+    return networks

@@ -27,7 +27,7 @@ from helios_world.training.data import Recording, WindowSource
 from helios_world.training.losses import outcome_loss
 
 STILL = np.zeros((1, 4, 7), np.float32)
-CONFIG = OutcomeConfig(scene_dim=2)
+CONFIG = OutcomeConfig(recalled=5, scene_dim=2)
 
 
 def seeded(seed: int = 0) -> torch.Generator:
@@ -183,7 +183,7 @@ def test_a_line_is_fitted_by_what_came():
 def test_the_loss_equals_its_equation():
     network, draw = network_of(CONFIG), seeded(1)
     case = Case(
-        torch.randn(6, 16, 3, 16, 20, generator=draw),
+        torch.randn(6, 16, 8, 16, 20, generator=draw),
         torch.rand(6, 30, generator=draw).round(),
         torch.tensor([0, 1, 0, 1, 0, 1]),
         torch.tensor([1.0, 0, 0, 1, 1, 1]),
@@ -205,12 +205,24 @@ def test_the_network_is_small_and_calibrated_by_scene():
     assert sum(p.numel() for p in network.parameters()) < 400_000
     network.scale.copy_(torch.tensor([1.0, 2.0, 3.0, 4.0]))
     network.bias.copy_(torch.tensor([0.1, 0.2, 0.3, 0.4]))
-    x, actions = torch.randn(2, 16, 3, 16, 20, generator=seeded()), torch.zeros(2, 30)
+    x, actions = torch.randn(2, 16, 8, 16, 20, generator=seeded()), torch.zeros(2, 30)
     actions[0, 28], actions[1, 29] = 1.0, 1.0
     lines = torch.tensor([[1.0, 2.0], [3.0, 4.0]]), torch.tensor([[0.1, 0.2], [0.3, 0.4]])
     torch.testing.assert_close(network.chances(x, actions), (lines[0] * network(x, actions) + lines[1]).sigmoid())
     alone = OutcomeNetwork(OutcomeConfig()).eval()
-    torch.testing.assert_close(alone.chances(x, actions[:, :28]), alone(x, actions[:, :28]).sigmoid())
+    x, actions = x[:, :, -3:], actions[:, :28]
+    torch.testing.assert_close(alone.chances(x, actions), alone(x, actions).sigmoid())
+
+
+def test_latents_are_recalled_cell_by_cell():
+    network, actions = network_of(CONFIG), torch.zeros(1, 30)
+    x = torch.randn(1, 16, CONFIG.window, 16, 20, generator=seeded(1))
+    changed = torch.cat([torch.zeros_like(x[:, :, :1]), x[:, :, 1:]], dim=2)
+    assert not torch.allclose(network(x, actions), network(changed, actions))
+    alone = OutcomeNetwork(OutcomeConfig(scene_dim=2)).eval()
+    alone.load_state_dict({name: w for name, w in network.state_dict().items() if name != "recall.weight"})
+    network.recall.weight.data.zero_()
+    torch.testing.assert_close(network(x, actions), alone(x[:, :, CONFIG.recalled :], actions))
 
 
 def test_a_uniform_number_is_one_of_seed_and_chunk_and_none_of_the_noise():
@@ -227,7 +239,7 @@ def test_a_uniform_number_is_one_of_seed_and_chunk_and_none_of_the_noise():
 def judged_pack(tiny_pack, tmp_path_factory):
     """The tiny pack with an outcome network that is undecided."""
     folder = shutil.copytree(tiny_pack, tmp_path_factory.mktemp("packs") / "judged")
-    pack, config = read_pack(str(folder)), OutcomeConfig()
+    pack, config = read_pack(str(folder)), OutcomeConfig(recalled=5)
     pack = replace(pack, card=replace(pack.card, outcomes=True), networks=replace(pack.networks, outcome=config))
     (folder / "world.json").write_text(json.dumps(pack.to_dict()))
     save_weights(folder / OUTCOME, network_of(config).state_dict(), int8=True)
@@ -262,7 +274,7 @@ def test_chances_are_of_the_newest_latents_and_buttons(judged_pack):
     attack = STILL.copy()
     attack[..., 6] = 1.0
     (after,), _ = generator.step([state], attack)
-    wanted = generator.outcome.chances(after.history[None, :, -3:], torch.from_numpy(attack).flatten(1))
+    wanted = generator.outcome.chances(after.history[None, :, -8:], torch.from_numpy(attack).flatten(1))
     assert [after.outcome.reward_chance, after.outcome.end_chance] == pytest.approx(wanted[0].tolist(), abs=1e-6)
 
 
@@ -279,6 +291,15 @@ def test_a_pack_that_lacks_its_outcome_network_is_refused(judged_pack, tmp_path)
     folder = shutil.copytree(judged_pack, tmp_path / "copy")
     (folder / OUTCOME).unlink()
     with pytest.raises(PackError, match=r"outcome.safetensors is missing"):
+        load_generator(str(folder))
+
+
+def test_a_pack_whose_outcomes_look_back_further_than_its_world_is_refused(judged_pack, tmp_path):
+    folder = shutil.copytree(judged_pack, tmp_path / "copy")
+    values = json.loads((folder / "world.json").read_text())
+    values["outcome"]["recalled"] = 17
+    (folder / "world.json").write_text(json.dumps(values))
+    with pytest.raises(PackError, match="outcomes come from 20 latents: the world remembers 19"):
         load_generator(str(folder))
 
 
@@ -312,7 +333,7 @@ def test_a_game_is_judged_chunk_by_chunk_as_a_step_would(judged_pack):
     chances, came = outcome_eval.judge(generator, "maze", game)
     assert chances.shape == came.shape == (4, 2), "of the fifth it was never seen how it went on"
     latents = generator.encode(game.frames[:20])
-    window = torch.nn.functional.pad(latents[:, :2], (0, 0, 0, 0, 1, 0))[None]
+    window = torch.nn.functional.pad(latents[:, :2], (0, 0, 0, 0, 6, 0))[None]
     held = torch.from_numpy(game.actions[4:8].astype(np.float32)).reshape(1, 28)
     np.testing.assert_allclose(chances[1], generator.outcome.chances(window, held)[0].numpy(), atol=1e-5)
 
@@ -339,7 +360,7 @@ def test_from_the_games_to_outcomes_of_a_pack(data_sets, tmp_path, capsys):
     export = ["export", "--run", str(run), "--data", *data, "--starts", "2", "--out", str(pack)]
     assert main(export) == 0
     read = read_pack(str(pack))
-    assert read.card.outcomes and read.networks.outcome == OutcomeConfig(scene_dim=2)
+    assert read.card.outcomes and read.networks.outcome == CONFIG
     assert read.provenance["outcome"]["stage"] == "outcome" and read.provenance["training"]["stage"] == "all"
     assert (pack / OUTCOME).stat().st_size < 2**19
     generator = load_generator(str(pack), dtype="float32")

@@ -32,6 +32,8 @@ class OutcomeNetwork(nn.Module):
         self.config = config
         fine, coarse = config.widths
         self.look = nn.Conv2d(config.frames * config.latent_channels, fine, 3, padding=1)
+        recalled = config.recalled * config.latent_channels
+        self.recall = nn.Conv2d(recalled, fine, 1, bias=False) if recalled else None
         self.held = nn.Linear(config.action_dim + config.scene_dim, fine)
         self.body = nn.Sequential(
             ResidualBlock(fine), nn.Conv2d(fine, coarse, 3, stride=2, padding=1), ResidualBlock(coarse)
@@ -54,10 +56,13 @@ class OutcomeNetwork(nn.Module):
         """Logits (B, 2), in the order of EVENTS.
 
         Args:
-            x_BCNhw: the newest `config.frames` latent frames, oldest first, zeros for none.
+            x_BCNhw: the newest `config.window` latent frames, oldest first, zeros for none.
             actions_BA: buttons of the newest, then the scene, as the transformer takes them.
         """
-        x = self.look(x_BCNhw.flatten(1, 2)) + self.held(actions_BA)[:, :, None, None]
+        older, newest = x_BCNhw.split([self.config.recalled, self.config.frames], dim=2)
+        x = self.look(newest.flatten(1, 2)) + self.held(actions_BA)[:, :, None, None]
+        if self.recall is not None:
+            x = x + self.recall(older.flatten(1, 2))
         return self.head(self.body(x))
 
     def chances(self, x_BCNhw: Tensor, actions_BA: Tensor) -> Tensor:

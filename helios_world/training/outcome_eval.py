@@ -52,10 +52,10 @@ def judge(generator: Generator, scene: str, game: Row) -> tuple[np.ndarray, np.n
     ends = torch.arange(chunk - 1, whole, chunk)
     first = torch.zeros(len(game.frames), dtype=torch.long)
     came, known = came_of(torch.from_numpy(game.outcomes), first, ends, chunk)
-    frames = generator.outcome.config.frames
+    window = generator.outcome.config.window
     encoded = [generator.encode(part) for part in np.split(game.frames[:whole], range(AT_ONCE, whole, AT_ONCE))]
-    latents = F.pad(torch.cat(encoded, dim=1), (0, 0, 0, 0, frames - 1, 0))
-    windows = latents.unfold(1, frames, 1).permute(1, 0, 4, 2, 3)  # (n, C, N, h, w)
+    latents = F.pad(torch.cat(encoded, dim=1), (0, 0, 0, 0, window - 1, 0))
+    windows = latents.unfold(1, window, 1).permute(1, 0, 4, 2, 3)  # (n, C, N, h, w)
     states = [WorldState(None, None, scene, 0, 0)] * len(ends)
     chances = generator.chances(windows, generator.conditions(game.actions[:whole], states))
     return chances.cpu().numpy()[known], came[known].numpy()

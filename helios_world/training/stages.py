@@ -180,7 +180,7 @@ def train_outcome(
     start_from(network, path, None)
     network.to(rank.device)
     chunk = config.action_dim // recording.actions.shape[1]
-    cases = Cases(WindowSource(latents, recording, config.frames - 1, chunk))
+    cases = Cases(WindowSource(latents, recording, config.window - 1, chunk))
     network.bias.copy_(torch.tensor(cases.log_odds()))  # near enough for weights that are saved on the way
 
     def loss(generator: torch.Generator, progress: float) -> Loss:

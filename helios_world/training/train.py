@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 CHOICES = ("all", "autoencoder", "decoder", *STAGES, "probe")
 PIXEL_STAGES = ("all", "autoencoder", "decoder", "probe")  # those that learn from frames: all are on the device
+RECALLED = 5  # latents that outcomes recall beside those they look at: who backs into something saw it seconds ago
 BESIDE = ("decoder", "outcome", "probe")  # stages whose config stands beside that of the world, in a file of its own
 
 
@@ -177,8 +178,12 @@ def _ablated(args: argparse.Namespace, config: TransformerConfig) -> Transformer
 
 
 def _outcome_config(transformer: TransformerConfig, autoencoder: AutoencoderConfig) -> OutcomeConfig:
+    older = sum(transformer.history_sizes) - OutcomeConfig.frames  # all else that a world remembers
     return OutcomeConfig(
-        latent_channels=autoencoder.latent_channels, action_dim=transformer.action_dim, scene_dim=transformer.scene_dim
+        recalled=max(0, min(RECALLED, older)),
+        latent_channels=autoencoder.latent_channels,
+        action_dim=transformer.action_dim,
+        scene_dim=transformer.scene_dim,
     )
 
 
