@@ -34,6 +34,11 @@ class Networks:
     outcome: OutcomeConfig | None = None
     probe: ProbeConfig | None = None
 
+    def __post_init__(self):
+        remembered = sum(self.transformer.history_sizes)
+        if self.outcome is not None and self.outcome.window > remembered:
+            raise PackError(f"outcomes come from {self.outcome.window} latents: the world remembers {remembered}")
+
 
 @dataclass(frozen=True)
 class Words(Config):
@@ -127,14 +132,10 @@ def read_card(world: str, options: EngineOptions = EngineOptions()) -> WorldCard
 
 
 def _read_networks(values: Mapping[str, Any]) -> Networks:
-    networks = Networks(
+    return Networks(
         TransformerConfig.from_dict(values["transformer"]),
         AutoencoderConfig.from_dict(values["autoencoder"]),
         SamplerConfig.from_dict(values["sampler"]),
         OutcomeConfig.from_dict(values["outcome"]) if "outcome" in values else None,
         ProbeConfig.from_dict(values["probe"]) if "probe" in values else None,
     )
-    remembered = sum(networks.transformer.history_sizes)
-    if networks.outcome is not None and networks.outcome.window > remembered:
-        raise PackError(f"outcomes come from {networks.outcome.window} latents: the world remembers {remembered}")
-    return networks

@@ -259,7 +259,8 @@ def test_lock_step_costs_less_than_a_millisecond_over_in_process(remote, local):
 
     for session in (remote, local):
         session.reset(seed=0)
-    rounds, until = [], time.monotonic() + 60
-    while min(rounds, default=1.0) >= 0.001 and time.monotonic() < until:  # for as long as the machine is busy
+    rounds = []
+    while len(rounds) < 30 and min(rounds, default=1.0) >= 0.001:
+        time.sleep(1.0)  # thirty in a row may all meet what keeps a machine busy for two seconds
         rounds.append(np.median([cost(remote) - cost(local) for _ in range(15)]))
     assert min(rounds) < 0.001, rounds  # what else a machine does lengthens a round, and shortens none
